@@ -1,0 +1,1 @@
+"""The networks of nvc, the arithmetic they run in, and how they are trained."""

@@ -1,0 +1,3 @@
+from nvc_cli.main import main
+
+main()
