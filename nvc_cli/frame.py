@@ -1,0 +1,70 @@
+"""What a video is made of: colour tags, the description of the whole, and one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+UNSPECIFIED = 2  # in each of the three tables of H.273
+MAX_SIDE = 65535
+
+
+@dataclass(frozen=True)
+class Color:
+    """Colour tags by the code numbers of ITU-T H.273; 2 is "unspecified"."""
+
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    matrix: int = UNSPECIFIED
+    full_range: bool = False
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video as a whole. `width` and `height` are in luma pixels, `frames` is None where nobody knows before the end.
+
+    `sar` is the shape of a pixel (1 if unknown); `source_format` names the pixel format that the source was stored in,
+    in the vocabulary of ffmpeg.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int | None = None
+    color: Color = Color()
+    sar: Fraction = Fraction(1)
+    source_format: str = "yuv420p"
+
+    @property
+    def chroma_shape(self) -> tuple[int, int]:
+        """(rows, columns) of each chroma plane: half of luma, rounded up."""
+        return (self.height + 1) // 2, (self.width + 1) // 2
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one 8-bit 4:2:0 frame without padding."""
+        rows, columns = self.chroma_shape
+        return self.width * self.height + 2 * rows * columns
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One 8-bit 4:2:0 picture: `y` (H, W), `u` and `v` (ceil(H/2), ceil(W/2)), uint8 arrays."""
+
+    y: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+    @property
+    def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.y, self.u, self.v
+
+
+def blank(info: VideoInfo) -> tuple[Frame, np.ndarray]:
+    """A frame of undefined content, and the one flat array (frame_bytes,) that its three planes are views of, in order."""
+    flat = np.empty(info.frame_bytes, np.uint8)
+    luma = info.width * info.height
+    u, v = flat[luma:].reshape(2, *info.chroma_shape)
+    return Frame(flat[:luma].reshape(info.height, info.width), u, v), flat

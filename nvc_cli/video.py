@@ -1,0 +1,306 @@
+"""Video in and out: raw .yuv, .y4m and containers, files and pipes, always as 8-bit 4:2:0 frames."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+from nvc_cli.errors import NvcError
+from nvc_cli.files import check_target, publish
+from nvc_cli.frame import MAX_SIDE, Color, Frame, VideoInfo
+from nvc_cli.planar import (
+    DEFAULT_FPS,
+    frame_count,
+    parse_raw_name,
+    read_raw,
+    read_y4m,
+    read_y4m_header,
+    write_planes,
+    write_y4m_frame,
+    write_y4m_header,
+)
+
+__all__ = ["Color", "Frame", "VideoInfo", "VideoReader", "VideoWriter", "open_reader", "open_writer"]
+
+RAW_SUFFIXES = (".yuv", ".i420")
+Y4M_SUFFIX = ".y4m"
+PIPE = "-"
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+class VideoReader:
+    """An iterator over the frames of one video, once through; a context manager that closes it.
+
+    `info` describes the video; `note` is one line for the user about what was assumed or converted, else None.
+    Iterating holds one frame at a time and raises NvcError where the source is damaged, cut off, or has no frame at all.
+    """
+
+    def __init__(
+        self, name: str, info: VideoInfo, frames: Iterator[Frame], close: Callable[[], None], notes: list[str], limit: int | None
+    ) -> None:
+        self.info = info
+        self.note = f"{name}: {'; '.join(notes)}" if notes else None
+        self._frames = itertools.islice(_at_least_one(name, frames), limit)
+        self._close = close
+
+    def __iter__(self) -> VideoReader:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._close()
+
+
+def open_reader(
+    source: str, size: tuple[int, int] | None = None, fps: Fraction | None = None, frames: int | None = None
+) -> VideoReader:
+    """Open a video.
+
+    source: a raw .yuv (8-bit 4:2:0), a .y4m, any container that PyAV opens, or "-" for standard input (y4m, or raw when
+        `size` is given). Named pipes and devices are read like standard input.
+    size: (width, height) of raw video; by default from its name, as in foreman_352x288_30.yuv
+    fps: frames per second; by default what the source says, and 25 where it says nothing
+    frames: stop after this many
+
+    Raises NvcError if the source is missing, empty, not video, or raw video of unknown or unfitting size.
+    """
+    source = os.fspath(source)
+    if size is not None and not all(0 < side <= MAX_SIDE for side in size):
+        raise NvcError(f"cannot read {source} as {size[0]}x{size[1]}: a side has 1 to {MAX_SIDE} pixels")
+    if fps is not None and fps <= 0:
+        raise NvcError(f"cannot read {source} at {fps} frames per second; give a rate above zero")
+    if frames is not None and frames < 1:
+        raise NvcError(f"cannot read {frames} frames of {source}; ask for one or more")
+    if source == PIPE:
+        return _open_forward(_stdin(), "standard input", lambda: None, size, fps, frames)
+    _check_source(source)
+    suffix = Path(source).suffix.lower()
+    if suffix in RAW_SUFFIXES:
+        return _open_raw(source, size, fps, frames)
+    if suffix == Y4M_SUFFIX or not os.path.isfile(source):
+        file = _open_binary(source)
+        with _closing_on_error(file.close):
+            return _open_forward(file, source, file.close, size, fps, frames)
+    return _open_container(source, size, fps, frames)
+
+
+def _open_raw(source: str, size: tuple[int, int] | None, fps: Fraction | None, limit: int | None) -> VideoReader:
+    said = parse_raw_name(Path(source).name)
+    size = size or said.size
+    if said.bits != 8:
+        raise NvcError(f"{source} is {said.bits}-bit video by its name and raw video is read as 8-bit 4:2:0 only; "
+                       "convert it to .y4m, for example with ffmpeg")
+    if size is None or 0 in size:
+        raise NvcError(f"the picture size of {source} is not known; give it as --size WxH, or in the name, as in NAME_352x288_30.yuv")
+    file = _open_binary(source)
+    with _closing_on_error(file.close):
+        return _raw_reader(file, source, file.close, size, fps or said.fps, limit)
+
+
+def _open_forward(
+    file: BinaryIO, name: str, close: Callable[[], None], size: tuple[int, int] | None, fps: Fraction | None, limit: int | None
+) -> VideoReader:
+    """Read what cannot be asked for its length or its name: y4m, or raw if a size is given."""
+    if size is not None and not name.lower().endswith(Y4M_SUFFIX):
+        return _raw_reader(file, name, close, size, fps, limit)
+    header = read_y4m_header(file, name)
+    _check_size(name, size, (header.width, header.height))
+    rate, notes = _rate_or_default(fps or header.fps)
+    info = header.info(rate)
+    count = frame_count(info, length - file.tell()) if (length := _length(file)) is not None else None
+    return VideoReader(name, _counted(info, count, limit), read_y4m(file, name, info), close, notes + _conversion(info), limit)
+
+
+def _raw_reader(
+    file: BinaryIO, name: str, close: Callable[[], None], size: tuple[int, int], fps: Fraction | None, limit: int | None
+) -> VideoReader:
+    rate, notes = _rate_or_default(fps)
+    info = VideoInfo(*size, rate)
+    count = None
+    if (length := _length(file)) is not None:
+        count, rest = divmod(length, info.frame_bytes)
+        if rest:
+            raise NvcError(f"{name} has {length} bytes, which is no whole number of 4:2:0 frames of {size[0]}x{size[1]} "
+                           f"({info.frame_bytes} bytes each); give its true size as --size WxH")
+    return VideoReader(name, _counted(info, count, limit), read_raw(file, name, info), close, notes, limit)
+
+
+def _open_container(source: str, size: tuple[int, int] | None, fps: Fraction | None, limit: int | None) -> VideoReader:
+    from dataclasses import replace
+
+    from nvc_cli.container import ContainerSource
+
+    video = ContainerSource(source)
+    with _closing_on_error(video.close):
+        _check_size(source, size, (video.info.width, video.info.height))
+        info = replace(video.info, fps=fps or video.info.fps)
+        notes = _conversion(info)
+        if video.rotation:
+            notes.append(f"the file asks players to turn it by {video.rotation} degrees, which is not kept")
+        return VideoReader(source, _counted(info, info.frames, limit), video.frames(), video.close, notes, limit)
+
+
+def _at_least_one(name: str, frames: Iterator[Frame]) -> Iterator[Frame]:
+    frame = next(frames, None)
+    if frame is None:
+        raise NvcError(f"{name} has no frames; nothing to read")
+    while frame is not None:
+        yield frame
+        frame = next(frames, None)
+
+
+def _counted(info: VideoInfo, count: int | None, limit: int | None) -> VideoInfo:
+    from dataclasses import replace
+
+    return replace(info, frames=count if count is None or limit is None else min(count, limit))
+
+
+def _conversion(info: VideoInfo) -> list[str]:
+    from nvc_cli.pixels import NATIVE_FORMATS
+
+    return [] if info.source_format in NATIVE_FORMATS else [f"converted from {info.source_format} to 8-bit 4:2:0"]
+
+
+def _rate_or_default(fps: Fraction | None) -> tuple[Fraction, list[str]]:
+    if fps is not None:
+        return Fraction(fps), []
+    return DEFAULT_FPS, [f"the frame rate is not known, {DEFAULT_FPS} per second are assumed"]
+
+
+def _check_size(name: str, given: tuple[int, int] | None, true: tuple[int, int]) -> None:
+    if given is not None and tuple(given) != true:
+        raise NvcError(f"{name} holds pictures of {true[0]}x{true[1]}, not {given[0]}x{given[1]}; leave --size away")
+
+
+def _check_source(source: str) -> None:
+    if os.path.isdir(source):
+        raise NvcError(f"{source} is a folder; give the name of a video file")
+    if not os.path.exists(source):
+        raise NvcError(f"there is no file {source}; check the name")
+    if os.path.isfile(source) and os.path.getsize(source) == 0:
+        raise NvcError(f"{source} is empty; nothing to read")
+
+
+def _open_binary(source: str) -> BinaryIO:
+    try:
+        return open(source, "rb")
+    except OSError as error:
+        raise NvcError(f"cannot read {source}: {(error.strerror or str(error)).lower()}; choose another file") from error
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise NvcError("standard input is not a video; pipe y4m into it, as in ffmpeg -i IN -f yuv4mpegpipe - | nvc ...")
+    return sys.stdin.buffer
+
+
+def _length(file: BinaryIO) -> int | None:
+    """Bytes of a regular file that is read from its start; None for pipes."""
+    import stat
+
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@contextlib.contextmanager
+def _closing_on_error(close: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        close()
+        raise
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+Sink = contextlib.AbstractContextManager[Callable[[Frame], None]]
+
+
+class VideoWriter:
+    """A context manager that writes frames. Leaving it normally publishes the file, an exception in it removes the part file."""
+
+    def __init__(self, target: str, info: VideoInfo, sink: Sink) -> None:
+        self.info = info
+        self._target = target
+        self._sink = sink
+        self._write: Callable[[Frame], None] | None = None
+
+    def __enter__(self) -> VideoWriter:
+        self._write = self._sink.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        self._write = None
+        return self._sink.__exit__(*error)
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame of the size that `info` says. Raises NvcError if the target cannot take it, ValueError for another shape
+        or type of plane, and BrokenPipeError if the reader of a pipe has left."""
+        if self._write is None:
+            raise ValueError("write to a VideoWriter inside its with block")
+        shapes = ((self.info.height, self.info.width), self.info.chroma_shape, self.info.chroma_shape)
+        for plane, shape in zip(frame.planes, shapes):
+            if plane.shape != shape or plane.dtype != "uint8":
+                raise ValueError(f"expected a uint8 plane of shape {shape}, got {plane.dtype} {plane.shape}")
+        self._write(frame)
+
+
+def open_writer(
+    target: str, info: VideoInfo, overwrite: bool = False, codec: str | None = None, options: dict[str, str] | None = None
+) -> VideoWriter:
+    """Prepare to write a video; use the result in a with block.
+
+    target: .yuv (bare planes), .y4m, a container (.mkv, .avi, .nut with ffv1; .mp4, .m4v, .mov, .ts with libx264; .webm with
+        libvpx-vp9; lossless), or "-" for y4m on standard output. Devices and named pipes get y4m.
+    codec, options: what PyAV should use in a container instead, with the names that ffmpeg has for them; `options` replace the
+        lossless ones, they are not added to them
+
+    Containers carry colour tags, pixel shape and frame rate (.avi: no colour tags); y4m all but the tags of primaries, transfer
+    and matrix; .yuv nothing. Raises NvcError if the target exists (without `overwrite`), is a folder, or has an unknown suffix.
+    """
+    target = os.fspath(target)
+    check_target(target, overwrite)
+    return VideoWriter(target, info, _sink(target, info, overwrite, codec, options))
+
+
+def _sink(target: str, info: VideoInfo, overwrite: bool, codec: str | None, options: dict[str, str] | None) -> Sink:
+    from nvc_cli.container import FORMATS, container_sink
+
+    suffix = Path(target).suffix.lower()
+    if suffix in FORMATS:
+        return container_sink(target, info, overwrite, codec, options)
+    special = target == PIPE or (os.path.exists(target) and not os.path.isfile(target))
+    if not special and suffix not in (*RAW_SUFFIXES, Y4M_SUFFIX):
+        known = ", ".join((*RAW_SUFFIXES, Y4M_SUFFIX, *FORMATS))
+        raise NvcError(f"cannot write {target}: the suffix {suffix or 'is missing and'} says no known format; use one of {known}")
+    if codec or options:
+        raise NvcError(f"cannot write {target} with {codec or 'these options'}: it is uncompressed; write a container such as .mkv")
+    return _planar_sink(target, info, overwrite, raw=suffix in RAW_SUFFIXES)
+
+
+@contextlib.contextmanager
+def _planar_sink(target: str, info: VideoInfo, overwrite: bool, raw: bool) -> Iterator[Callable[[Frame], None]]:
+    with publish(target, overwrite) as file:
+        if not raw:
+            write_y4m_header(file, info)
+        write_frame = write_planes if raw else write_y4m_frame
+        yield lambda frame: write_frame(file, frame)
