@@ -1,0 +1,73 @@
+"""The `nvc` command: finds the subcommands without importing them, and turns errors into messages and exit codes.
+
+Exit codes: 0 done, 1 an error that one line on stderr names, 2 wrong usage, 130 interrupted from the keyboard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from nvc_cli import __version__
+from nvc_cli.errors import NvcError
+
+COMMANDS = {
+    "encode": "Compress a video into an .nvc stream.",
+    "decode": "Turn an .nvc stream back into a video.",
+    "info": "Show what an .nvc stream holds, frame by frame.",
+    "compare": "Measure nvc against other codecs on your videos.",
+    "demo": "Encode, decode and check the clip that comes with nvc.",
+    "train": "Train a model on a folder of videos.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose command X is the object `command` in nvc_cli/X.py, imported only when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"nvc_cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except NvcError as error:
+            click.echo(f"nvc: {error}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:  # whoever reads our output has had enough
+            _silence_stdout()
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nvc")
+def main() -> None:
+    """A neural video codec: compress videos into .nvc streams that decode to the same bytes on any machine.
+
+    `nvc COMMAND --help` explains a command. Where a file is asked for, - is standard input or output.
+    """
+
+
+def _silence_stdout() -> None:
+    """Point standard output to nowhere, so that flushing its rest at exit does not fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

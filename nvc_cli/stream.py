@@ -1,0 +1,401 @@
+"""The .nvc container: a header, one packet a frame, an end marker. stream.md beside this file describes the layout.
+
+Both directions run strictly forward, so that a stream can go to a pipe and come from one.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import BinaryIO
+
+from nvc_cli.errors import NvcError
+from nvc_cli.frame import Color, Frame
+
+MAGIC = b"NVC"
+VERSION = 1
+END_MARKER = b"\xff"  # four bits away from every flags byte that a frame can have
+
+MAX_SIDE = 16384  # samples
+MAX_TERM = 2**31 - 1  # numerator or denominator of a fraction
+MAX_PAYLOAD = 2**28 - 1  # bytes; its varint has at most four
+MAX_FORMAT = 32  # characters
+MAX_MODEL = 64  # characters
+RATES = 64
+HASH_BYTES = 8
+
+KEYFRAME, FILTERED, REFRESH, ENHANCE = 1, 2, 4, 8
+KNOWN_FLAGS = KEYFRAME | FILTERED | REFRESH | ENHANCE
+
+_CHUNK = 1 << 20  # bytes asked for at once: what a damaged length can make us allocate in vain
+
+
+class StreamError(NvcError):
+    """The bytes are not a stream that can be read. `frame` is the number of the frame at fault, None for the header."""
+
+    def __init__(self, message: str, frame: int | None = None) -> None:
+        super().__init__(message)
+        self.frame = frame
+
+
+class Truncated(StreamError):
+    """The stream stops before its end marker. All whole frames, numbers 0 to `frame` - 1, were delivered."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a decoder must know before the first frame: picture size in luma samples, rate in frames a second, model."""
+
+    width: int
+    height: int
+    fps: Fraction
+    color: Color
+    sar: Fraction
+    source_format: str
+    model: str
+    weights_hash: bytes
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One coded frame. `rate` is the rate point, 0 to 63; `checksum` the `picture_checksum` of the decoded picture."""
+
+    keyframe: bool
+    rate: int
+    filtered: bool
+    refresh: bool
+    enhance: bool
+    payload: bytes
+    checksum: int
+
+    @property
+    def size(self) -> int:
+        """Bytes in the stream, overhead included."""
+        return 2 + len(_varint(len(self.payload))) + len(self.payload) + 2 + 4
+
+
+def picture_checksum(frame: Frame) -> int:
+    """16 bits that prove a decoded picture right: the CRC-32 of the planes y, u, v, each in raster order, without
+    padding, its upper half XORed onto its lower half."""
+    crc = 0
+    for plane in frame.planes:
+        crc = zlib.crc32(plane.tobytes(), crc)
+    return (crc >> 16) ^ (crc & 0xFFFF)
+
+
+def pack_header(header: Header) -> bytes:
+    """The header as bytes. Raises ValueError, with the reason, for what the layout cannot hold."""
+    _check_header(header)
+    color, body = header.color, bytearray()
+    for number in (header.width, header.height, *header.fps.as_integer_ratio(), *header.sar.as_integer_ratio()):
+        body += _varint(number)
+    body += bytes((color.primaries, color.transfer, color.matrix, color.full_range))
+    for text in (header.source_format, header.model):
+        body += bytes((len(text),)) + text.encode("ascii")
+    body += header.weights_hash
+    return _sealed(MAGIC + bytes((VERSION, len(body))) + body)
+
+
+def pack_packet(packet: Packet) -> bytes:
+    """The packet as bytes. Raises ValueError for what the layout cannot hold."""
+    if not 0 <= packet.rate < RATES:
+        raise ValueError(f"rate {packet.rate} is not in 0..{RATES - 1}")
+    if not 0 <= packet.checksum <= 0xFFFF:
+        raise ValueError(f"checksum {packet.checksum} does not fit 16 bits")
+    if len(packet.payload) > MAX_PAYLOAD:
+        raise ValueError(f"a payload of {len(packet.payload)} bytes exceeds {MAX_PAYLOAD}")
+    flags = (
+        KEYFRAME * packet.keyframe | FILTERED * packet.filtered | REFRESH * packet.refresh | ENHANCE * packet.enhance
+    )
+    start = bytes((flags, packet.rate)) + _varint(len(packet.payload))
+    return _sealed(start + packet.payload + packet.checksum.to_bytes(2, "little"))
+
+
+class StreamWriter:
+    """Writes a stream to a binary file or pipe, every packet flushed as it is complete.
+
+    `finish` writes the end marker; as a context manager the writer does so itself, unless an exception passes.
+    `size` counts the bytes and `frames` the packets written so far.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        """Write the header. Raises NvcError when the layout cannot hold it."""
+        try:
+            start = pack_header(header)
+        except ValueError as problem:
+            raise NvcError(f"the video cannot be written as an nvc stream because {problem}; convert it first") from None
+        self._file = file
+        self._finished = False
+        self.size = 0
+        self.frames = 0
+        self._send(start)
+
+    def write(self, packet: Packet) -> None:
+        """Append one frame. Raises ValueError for a first frame that is no keyframe, and after `finish`."""
+        if self._finished:
+            raise ValueError("the stream is finished")
+        if self.frames == 0 and not packet.keyframe:
+            raise ValueError("the first frame must be a keyframe")
+        self._send(pack_packet(packet))
+        self.frames += 1
+
+    def finish(self) -> None:
+        """Write the end marker, once. The file stays open."""
+        if not self._finished:
+            self._send(END_MARKER)
+            self._finished = True
+
+    def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:  # an unbuffered file may take a part only
+            rest = rest[self._file.write(rest) :]
+        self._file.flush()
+        self.size += len(data)
+
+    def __enter__(self) -> StreamWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+
+
+class StreamReader:
+    """Reads a stream from a binary file or pipe: `header` at once, then the packets by iteration, each as soon as its
+    last byte has arrived. Never seeks and never asks for a byte beyond the packet in hand.
+
+    `frames` counts the whole packets read so far and `size` the bytes up to the end of the last one. `name` is for
+    messages.
+    Raises StreamError or Truncated, here for the header and from the iteration for a frame.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._source = _Source(file)
+        self._name = name
+        self.frames = 0
+        self.header = self._read_header()
+        self.size = self._source.size
+        self._packets = self._read_packets()
+
+    def __iter__(self) -> Iterator[Packet]:
+        return self._packets
+
+    def _read_header(self) -> Header:
+        source, name = self._source, self._name
+        try:
+            if any(source.byte() != expected for expected in MAGIC):
+                raise StreamError(f"{name} is not an nvc stream; name a file that `nvc encode` wrote")
+            version = source.byte()
+            if version != VERSION:
+                raise StreamError(
+                    f"{name} is an nvc stream of version {version}, which this program does not know (it reads version "
+                    f"{VERSION}); install the nvc that wrote it, or encode the video again"
+                )
+            body = source.take(source.byte())
+            sealed = source.check_seal()
+        except EOFError:
+            raise Truncated(f"{name} ends inside its header; get a complete copy of it", 0) from None
+        if not sealed:
+            raise StreamError(f"the header of {name} is damaged; get a fresh copy of the file")
+        try:
+            return _parse_header_body(body)
+        except (EOFError, ValueError) as problem:
+            reason = str(problem) or "it is too short"
+            raise StreamError(
+                f"the header of {name} holds data that this program does not know ({reason}); install a newer nvc"
+            ) from None
+
+    def _read_packets(self) -> Iterator[Packet]:
+        while (packet := self._read_packet()) is not None:
+            self.frames += 1
+            self.size = self._source.size
+            yield packet
+        self.size = self._source.size
+
+    def _read_packet(self) -> Packet | None:
+        """The next packet, or None at the end of the stream."""
+        source, frame = self._source, self.frames
+        source.crc = 0
+        try:
+            flags = source.byte()
+        except EOFError:
+            raise self._truncated(f"ends before frame {frame} or an end marker") from None
+        if flags == END_MARKER[0]:
+            self._expect_nothing_more()
+            return None
+        if flags & ~KNOWN_FLAGS:
+            raise self._damaged(f"flags {flags:#04x} hold one that this program does not know")
+        try:
+            rate = source.byte()
+            length = source.varint(MAX_PAYLOAD)
+            payload = source.take(length)
+            checksum = int.from_bytes(source.take(2), "little")
+            sealed = source.check_seal()
+        except EOFError:
+            raise self._truncated(f"ends inside frame {frame}") from None
+        except ValueError as problem:
+            raise self._damaged(f"payload length: {problem}") from None
+        if not sealed:
+            raise self._damaged("its CRC-32 does not match")
+        if rate >= RATES:
+            raise self._damaged(f"rate {rate} is not in 0..{RATES - 1}")
+        if frame == 0 and not flags & KEYFRAME:
+            raise self._damaged("the first frame is not a keyframe")
+        return Packet(
+            keyframe=bool(flags & KEYFRAME),
+            rate=rate,
+            filtered=bool(flags & FILTERED),
+            refresh=bool(flags & REFRESH),
+            enhance=bool(flags & ENHANCE),
+            payload=payload,
+            checksum=checksum,
+        )
+
+    def _expect_nothing_more(self) -> None:
+        try:
+            self._source.byte()
+        except EOFError:
+            return
+        raise self._damaged("an end marker stands in its place, but data follow it")
+
+    def _damaged(self, reason: str) -> StreamError:
+        message = f"frame {self.frames} of {self._name} cannot be read ({reason}); {self._remedy()}"
+        return StreamError(message, self.frames)
+
+    def _truncated(self, how: str) -> Truncated:
+        return Truncated(f"{self._name} {how}; {self._remedy()}", self.frames)
+
+    def _remedy(self) -> str:
+        if self.frames == 0:
+            return "get a fresh copy of it"
+        return f"{_count(self.frames)} before that can be used, get a fresh copy of it for the rest"
+
+
+@contextmanager
+def open_stream(source: str) -> Iterator[StreamReader]:
+    """Open a stream by file name, `-` for standard input. Raises NvcError, StreamError, Truncated."""
+    if source == "-":
+        yield StreamReader(sys.stdin.buffer, "standard input")
+        return
+    try:
+        file = open(source, "rb")
+    except OSError as error:
+        reason = error.strerror or "unknown reason"
+        raise NvcError(f"{source} cannot be opened ({reason}); name an .nvc file, or - for standard input") from None
+    with file:
+        yield StreamReader(file, source)
+
+
+class _Source:
+    """A file read forward, with the bytes counted and a running CRC-32 of them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+        self.crc = 0
+
+    def take(self, count: int) -> bytes:
+        """Exactly `count` bytes. Raises EOFError when the file ends first."""
+        parts = []
+        while count:
+            part = self._file.read(min(count, _CHUNK))
+            if not part:
+                raise EOFError
+            self.size += len(part)
+            self.crc = zlib.crc32(part, self.crc)
+            count -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self, limit: int) -> int:
+        """An LEB128 number in its shortest form. Raises ValueError for a longer form or a number above `limit`."""
+        value = 0
+        for shift in range(0, limit.bit_length(), 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value > limit or (byte == 0 and shift):
+                    break
+                return value
+        raise ValueError(f"a number exceeds {limit} or is not in its shortest form")
+
+    def text(self, limit: int) -> str:
+        length = self.byte()
+        if length > limit:
+            raise ValueError(f"a name is longer than {limit}")
+        return self.take(length).decode("ascii")
+
+    def check_seal(self) -> bool:
+        """Read a CRC-32; true if it is that of the bytes before it."""
+        expected = self.crc
+        return int.from_bytes(self.take(4), "little") == expected
+
+
+def _parse_header_body(body: bytes) -> Header:
+    """Raises ValueError or EOFError when the body is not exactly one known header."""
+    source = _Source(io.BytesIO(body))
+    width, height = source.varint(MAX_SIDE), source.varint(MAX_SIDE)
+    terms = [source.varint(MAX_TERM) for _ in range(4)]
+    if 0 in terms:
+        raise ValueError("a fraction holds a zero")
+    primaries, transfer, matrix, full_range = source.take(4)
+    if full_range > 1:
+        raise ValueError(f"the colour range is {full_range}")
+    header = Header(
+        width=width,
+        height=height,
+        fps=Fraction(terms[0], terms[1]),
+        color=Color(primaries, transfer, matrix, bool(full_range)),
+        sar=Fraction(terms[2], terms[3]),
+        source_format=source.text(MAX_FORMAT),
+        model=source.text(MAX_MODEL),
+        weights_hash=source.take(HASH_BYTES),
+    )
+    if source.size < len(body):
+        raise ValueError(f"{len(body) - source.size} bytes too many")
+    _check_header(header)
+    return header
+
+
+def _check_header(header: Header) -> None:
+    """Raises ValueError, with the reason, for a header outside the limits of the format."""
+    if not (1 <= header.width <= MAX_SIDE and 1 <= header.height <= MAX_SIDE):
+        raise ValueError(f"its size of {header.width}x{header.height} is not within 1 to {MAX_SIDE} samples a side")
+    for what, value in (("frame rate", header.fps), ("sample aspect ratio", header.sar)):
+        if not (value > 0 and max(value.as_integer_ratio()) <= MAX_TERM):
+            raise ValueError(f"its {what} of {value} is not positive or too long a fraction")
+    color = header.color
+    if not all(0 <= code <= 255 for code in (color.primaries, color.transfer, color.matrix)):
+        raise ValueError("its colour codes are not within 0 to 255")
+    for what, text, limit in (("source format", header.source_format, MAX_FORMAT), ("model", header.model, MAX_MODEL)):
+        if not (1 <= len(text) <= limit and text.isascii() and text.isprintable()):
+            raise ValueError(f"its {what} {text!r} is not 1 to {limit} printable ASCII characters")
+    if len(header.weights_hash) != HASH_BYTES:
+        raise ValueError(f"its hash of the weights has not {HASH_BYTES} bytes")
+
+
+def _varint(value: int) -> bytes:
+    """Unsigned LEB128, shortest form."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def _count(frames: int) -> str:
+    return f"the {frames} frames" if frames > 1 else "the one frame"

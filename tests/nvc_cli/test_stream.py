@@ -1,0 +1,329 @@
+"""The container: its exact bytes, what it promises about damage and truncation, and reading from pipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import threading
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nvc_cli import stream
+from nvc_cli.errors import NvcError
+from nvc_cli.frame import Color, Frame
+from nvc_cli.stream import (
+    Header,
+    Packet,
+    StreamError,
+    StreamReader,
+    StreamWriter,
+    Truncated,
+    open_stream,
+    pack_header,
+    pack_packet,
+    picture_checksum,
+)
+
+HEADER = Header(352, 288, Fraction(30), Color(2, 2, 2, False), Fraction(1), "yuv420p", "tiny", bytes(range(8)))
+KEYFRAME = Packet(True, 37, True, False, False, b"\xde\xad\xbe\xef", 0x1234)
+PACKETS = [
+    KEYFRAME,
+    Packet(False, 0, False, False, False, b"", 0),
+    Packet(False, 63, True, True, True, bytes(range(130)), 0xFFFF),
+    Packet(False, 8, False, False, True, b"\xff" * 5, 7),
+]
+GOLDEN_HEADER = bytes.fromhex(
+    "4e564301 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 66797607"
+)
+GOLDEN_PACKET = bytes.fromhex("03 25 04 deadbeef 3412 b96a5e2d")
+
+
+def written(packets: list[Packet], header: Header = HEADER) -> bytes:
+    file = io.BytesIO()
+    with StreamWriter(file, header) as writer:
+        for packet in packets:
+            writer.write(packet)
+    assert (writer.size, writer.frames) == (len(file.getvalue()), len(packets))
+    return file.getvalue()
+
+
+def read(data: bytes) -> tuple[list[Packet], StreamError | None]:
+    packets: list[Packet] = []
+    try:
+        for packet in StreamReader(io.BytesIO(data), "a.nvc"):
+            packets.append(packet)
+    except StreamError as error:
+        return packets, error
+    return packets, None
+
+
+def ends(packets: list[Packet]) -> list[int]:
+    """The offsets in the stream where the header and each packet end."""
+    offsets = [len(pack_header(HEADER))]
+    for packet in packets:
+        offsets.append(offsets[-1] + packet.size)
+    return offsets
+
+
+def resealed(packet: bytes) -> bytes:
+    return packet + zlib.crc32(packet).to_bytes(4, "little")
+
+
+def test_golden_bytes() -> None:
+    assert pack_header(HEADER) == GOLDEN_HEADER
+    assert pack_packet(KEYFRAME) == GOLDEN_PACKET
+    assert written([KEYFRAME]) == GOLDEN_HEADER + GOLDEN_PACKET + b"\xff"
+
+
+def test_the_example_of_the_document_is_the_golden_stream() -> None:
+    text = Path(stream.__file__).with_suffix(".md").read_text(encoding="utf-8")
+    example = text.split("## Example")[1].split("## Payload")[0]
+    lines = [line[4:47] for line in example.splitlines() if re.match(r"    [0-9A-F]{2} ", line)]
+    assert bytes.fromhex("".join(lines)) == GOLDEN_HEADER + GOLDEN_PACKET + b"\xff"
+
+
+def test_overhead_is_nine_bytes() -> None:
+    assert len(pack_packet(KEYFRAME)) == KEYFRAME.size == len(KEYFRAME.payload) + 9
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER,
+        Header(1, 1, Fraction(1, 2**31 - 1), Color(0, 255, 9, True), Fraction(16, 11), "p", "m", b"\xff" * 8),
+        Header(16384, 16384, Fraction(30000, 1001), Color(1, 1, 1, False), Fraction(1), "f" * 32, "m" * 64, bytes(8)),
+    ],
+)
+def test_round_trip(header: Header) -> None:
+    reader = StreamReader(io.BytesIO(written(PACKETS, header)), "a.nvc")
+    assert reader.header == header
+    assert list(reader) == PACKETS
+    assert reader.frames == len(PACKETS)
+    assert reader.size == len(written(PACKETS, header))
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16383, 16384, 2**21])
+def test_payload_lengths(length: int) -> None:
+    packet = dataclasses.replace(KEYFRAME, payload=bytes(length))
+    assert packet.size == len(pack_packet(packet))
+    assert read(written([packet])) == ([packet], None)
+
+
+def test_a_stream_without_frames() -> None:
+    assert read(written([])) == ([], None)
+
+
+def test_every_flipped_byte_is_detected_in_the_right_frame() -> None:
+    data = written(PACKETS)
+    offsets = ends(PACKETS)
+    for place in range(len(data)):
+        frame = sum(place >= end for end in offsets)  # 0 is the header
+        for flip in (0xFF, 0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02, 0x01):
+            damaged = bytearray(data)
+            damaged[place] ^= flip
+            packets, error = read(bytes(damaged))
+            assert error is not None, (place, flip)
+            assert packets == PACKETS[: max(frame - 1, 0)], (place, flip)
+            if frame:
+                assert error.frame == frame - 1
+
+
+def test_no_value_of_a_flags_byte_passes_unseen() -> None:
+    data = bytearray(written(PACKETS))
+    for frame, place in enumerate(ends(PACKETS)):
+        good = data[place]
+        for value in set(range(256)) - {good}:
+            data[place] = value
+            packets, error = read(bytes(data))
+            assert packets == PACKETS[:frame]
+            assert error is not None and error.frame == frame
+        data[place] = good
+
+
+def test_every_truncation_yields_the_whole_frames_before_it() -> None:
+    data = written(PACKETS)
+    offsets = ends(PACKETS)
+    for cut in range(len(data)):
+        packets, error = read(data[:cut])
+        whole = sum(cut >= end for end in offsets[1:])
+        assert packets == PACKETS[:whole]
+        assert isinstance(error, Truncated)
+        assert error.frame == whole
+
+
+class ForwardOnly(io.RawIOBase):
+    """A source that hands out one byte a read, cannot seek, and knows how far it was read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.position = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        part = self.data[self.position : self.position + 1]
+        buffer[: len(part)] = part
+        self.position += len(part)
+        return len(part)
+
+
+def test_reads_no_byte_beyond_the_packet() -> None:
+    source = ForwardOnly(written(PACKETS))
+    offsets = ends(PACKETS)
+    reader = StreamReader(source, "pipe")
+    assert source.position == offsets[0]
+    for packet, end in zip(reader, offsets[1:]):
+        assert source.position == end == reader.size
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_a_pipe_delivers_each_packet_as_it_arrives(buffering: int) -> None:
+    source, sink = (os.fdopen(end, mode, buffering) for end, mode in zip(os.pipe(), ("rb", "wb")))
+    read_so_far = threading.Semaphore(0)
+    outcome: list[Packet] = []
+
+    def consume() -> None:
+        with source:
+            for packet in StreamReader(source, "pipe"):
+                outcome.append(packet)
+                read_so_far.release()
+
+    consumer = threading.Thread(target=consume, daemon=True)
+    consumer.start()
+    large = dataclasses.replace(KEYFRAME, payload=bytes(300_000))  # more than a pipe holds
+    with sink, StreamWriter(sink, HEADER) as writer:
+        for packet in [large, *PACKETS]:
+            writer.write(packet)
+            assert read_so_far.acquire(timeout=20)  # before the next packet is sent
+    consumer.join(20)
+    assert outcome == [large, *PACKETS]
+
+
+def test_an_exception_leaves_no_end_marker() -> None:
+    file = io.BytesIO()
+    with pytest.raises(RuntimeError), StreamWriter(file, HEADER) as writer:
+        writer.write(KEYFRAME)
+        raise RuntimeError
+    assert file.getvalue() == GOLDEN_HEADER + GOLDEN_PACKET
+
+
+def test_finish_writes_one_end_marker_and_ends_writing() -> None:
+    file = io.BytesIO()
+    with StreamWriter(file, HEADER) as writer:
+        writer.finish()
+    assert file.getvalue() == GOLDEN_HEADER + b"\xff"
+    with pytest.raises(ValueError, match="finished"):
+        writer.write(KEYFRAME)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0},
+        {"height": 16385},
+        {"fps": Fraction(0)},
+        {"fps": Fraction(2**31)},
+        {"sar": Fraction(-1)},
+        {"color": Color(256, 1, 1, False)},
+        {"source_format": ""},
+        {"model": "m" * 65},
+        {"model": "tïny"},
+        {"model": "a\x1b[2J"},
+        {"weights_hash": b"short"},
+    ],
+)
+def test_the_writer_refuses_a_header_that_cannot_be_stored(change: dict[str, object]) -> None:
+    with pytest.raises(NvcError, match="cannot be written as an nvc stream"):
+        StreamWriter(io.BytesIO(), dataclasses.replace(HEADER, **change))
+
+
+@pytest.mark.parametrize("change", [{"rate": 64}, {"rate": -1}, {"checksum": 65536}, {"keyframe": False}])
+def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        StreamWriter(io.BytesIO(), HEADER).write(dataclasses.replace(KEYFRAME, **change))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
+        (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
+        (b"NVC\x02" + GOLDEN_HEADER[4:], "version 2"),
+        (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
+        (resealed(b"NVC\x01\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x01\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
+    ],
+)
+def test_unreadable_headers(data: bytes, message: str) -> None:
+    with pytest.raises(StreamError, match=message) as caught:
+        StreamReader(io.BytesIO(data), "a.nvc")
+    assert caught.value.frame is None
+
+
+@pytest.mark.parametrize(
+    ("packet", "message"),
+    [
+        (resealed(b"\x11\x00\x00\x00\x00"), "frame 1 of a.nvc .*flags 0x11"),
+        (resealed(b"\x00\x40\x00\x00\x00"), "frame 1 of a.nvc .*rate 64"),
+        (resealed(b"\x00\x00\x80\x00\x00\x00"), "frame 1 of a.nvc .*shortest form"),
+        (b"\x00\x00\x80\x80\x80\x80\x01", "frame 1 of a.nvc .*exceeds"),
+        (b"\xff\x00", "frame 1 of a.nvc .*data follow"),
+        (GOLDEN_PACKET[:-1] + b"\x00", "frame 1 of a.nvc .*CRC-32"),
+    ],
+)
+def test_unreadable_packets(packet: bytes, message: str) -> None:
+    packets, error = read(GOLDEN_HEADER + GOLDEN_PACKET + packet)
+    assert packets == [KEYFRAME]
+    assert error is not None and error.frame == 1 and not isinstance(error, Truncated)
+    assert re.search(message, str(error))
+
+
+def test_the_first_frame_must_be_a_keyframe() -> None:
+    packets, error = read(GOLDEN_HEADER + pack_packet(PACKETS[1]))
+    assert packets == []
+    assert error is not None and "not a keyframe" in str(error)
+
+
+def test_a_damaged_length_reserves_no_memory() -> None:
+    class Source(io.BytesIO):
+        largest = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            Source.largest = max(Source.largest, size)
+            return super().read(size)
+
+    source = Source(GOLDEN_HEADER + b"\x01\x00\xff\xff\xff\x7f" + bytes(100))
+    with pytest.raises(Truncated):
+        list(StreamReader(source, "a.nvc"))
+    assert 0 < Source.largest <= 1 << 20
+
+
+def test_picture_checksum() -> None:
+    luma = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    u, v = np.full((3, 4), 1, np.uint8), np.full((3, 4), 2, np.uint8)
+    crc = zlib.crc32(bytes(range(35)) + b"\1" * 12 + b"\2" * 12)
+    expected = (crc >> 16) ^ (crc & 0xFFFF)
+    assert picture_checksum(Frame(luma, u, v)) == expected
+    padded = np.pad(luma, 3)[3:8, 3:10]  # the same samples, not contiguous
+    assert picture_checksum(Frame(padded, u, v)) == expected
+    assert picture_checksum(Frame(luma, v, u)) != expected
+
+
+def test_open_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nvc"
+    path.write_bytes(written(PACKETS))
+    with open_stream(str(path)) as reader:
+        assert list(reader) == PACKETS
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(written(PACKETS))))
+    with open_stream("-") as reader:
+        assert list(reader) == PACKETS
+    for wrong in (tmp_path, tmp_path / "missing.nvc"):
+        with pytest.raises(NvcError, match="cannot be opened"), open_stream(str(wrong)):
+            pass
