@@ -48,7 +48,7 @@ class Totals:
     bpp: float
 
 
-@click.command(short_help="Show what an .nvc stream holds, frame by frame.")
+@click.command()
 @click.argument("source", metavar="IN.nvc")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the listing.")
 def command(source: str, as_json: bool) -> None:
@@ -136,7 +136,8 @@ def _print_row(row: FrameRow) -> None:
 def _print_totals(totals: Totals) -> None:
     click.echo()
     click.echo(
-        f"{totals.frames} frames ({totals.keyframes} keyframes), {totals.seconds:.3f} s, {totals.bytes} bytes, "
+        f"{_count(totals.frames, 'frame')} ({_count(totals.keyframes, 'keyframe')}), "
+        f"{totals.seconds:.3f} s, {totals.bytes} bytes, "
         f"{totals.kbps:.2f} kbit/s, {totals.bpp:.5f} bits per pixel"
     )
 
@@ -156,3 +157,7 @@ def _rate(fps: Fraction) -> str:
 
 def _ratio(value: Fraction) -> str:
     return f"{value.numerator}/{value.denominator}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
