@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nvc_cli.anchors import ANCHORS, Anchor, find_anchor, point_command
 from nvc_cli.errors import NvcError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 NVC = "nvc"
 DEFAULT_ANCHORS = "x264,x265,x264-ultrafast,svtav1"
@@ -128,7 +131,8 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
     short_help="Measure nvc against other codecs on your videos.",
     epilog="Anchors: " + "; ".join(f"{a.name} ({a.summary})" for a in ANCHORS) + ".",
 )
-@click.argument("clips", metavar="CLIP...", nargs=-1, required=True)
+@click.argument("clips", metavar="CLIP...", nargs=-1, required=True,
+                type=click.Path(exists=True, dir_okay=False, allow_dash=True))  # fmt: skip
 @click.option("--frames", type=click.IntRange(1), default=32, show_default=True, help="Frames of each clip to use.")
 @click.option("--qps", callback=_parse_qps, default="0,1.5,3,4.5,6", show_default=True,
               help='Qualities of nvc, separated by commas; "" measures the anchors alone.')  # fmt: skip
@@ -160,32 +164,36 @@ def command(
     settings = Settings(qps, anchors, frames, model, filter_, threads)
     if not settings.codecs:
         raise click.UsageError("there is nothing to measure: --qps and --anchors are both empty")
-    results = _measure_all(clips, settings)
+    results = []
+    with _progress(len(clips) * settings.points) as progress:
+        for source in clips:
+            results.append(measure_clip(source, settings, progress.update))
+            if not as_json:
+                with progress.external_write_mode():
+                    _print_clip(results[-1])
     means = mean_deltas(results)
     if as_json:
         click.echo(json.dumps(_as_json(settings, results, means)))
     else:
-        _print_report(results, means)
+        _print_means(means)
 
 
-def _measure_all(sources: tuple[str, ...], settings: Settings) -> list[ClipResult]:
+def _progress(points: int) -> tqdm:
     from tqdm import tqdm
 
-    results = []
-    with tqdm(total=len(sources) * settings.points, unit="point", disable=None, leave=False) as progress:
-        for source in sources:
-            points = []
-            with tempfile.TemporaryDirectory(prefix="nvc-compare-") as folder:
-                clip = unpack_clip(source, Path(folder), settings.frames)
-                for point in measure_points(clip, Path(folder), settings):
-                    points.append(point)
-                    progress.set_postfix_str(f"{clip.name} {point.codec}")
-                    progress.update()
-            deltas = clip_deltas(points, settings.codecs)
-            results.append(
-                ClipResult(clip.name, clip.width, clip.height, str(clip.fps), clip.frames, points, deltas)
-            )
-    return results
+    return tqdm(total=points, unit="point", disable=None, leave=False)  # None: shown on terminals only
+
+
+def measure_clip(source: str, settings: Settings, on_point: Callable[[], object] = lambda: None) -> ClipResult:
+    """Measure all codecs on one clip; `on_point` is called after each point. NvcError if the clip or a codec fails."""
+    with tempfile.TemporaryDirectory(prefix="nvc-compare-") as folder:
+        clip = unpack_clip(source, Path(folder), settings.frames)
+        points = []
+        for point in measure_points(clip, Path(folder), settings):
+            points.append(point)
+            on_point()
+    deltas = clip_deltas(points, settings.codecs)
+    return ClipResult(clip.name, clip.width, clip.height, str(clip.fps), clip.frames, points, deltas)
 
 
 def unpack_clip(source: str, folder: Path, frames: int) -> Clip:
@@ -218,14 +226,15 @@ def _nvc_point(clip: Clip, folder: Path, settings: Settings, qp: str) -> Point:
     coded, decoded = folder / "coded.nvc", _decoded_path(clip, folder)
     nvc = [sys.executable, "-m", "nvc_cli"]
     options = ["--qp", qp, "--model", settings.model, "--filter", settings.filter, "--threads", str(settings.threads)]
-    encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, "--json", "-y"])
-    decoding = run_json([*nvc, "decode", str(coded), "-o", str(decoded), "--json", "-y"])
+    encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, "--json", "-y"], settings.threads)
+    decoding = run_json([*nvc, "decode", str(coded), "-o", str(decoded), "--json", "-y"], settings.threads)
     return _point(NVC, float(qp), clip, coded, decoded, encoding["fps"], decoding["fps"])
 
 
 def _anchor_point(clip: Clip, folder: Path, threads: int, anchor: Anchor, quality: int) -> Point:
     coded, decoded = folder / f"coded.{anchor.format}", _decoded_path(clip, folder)
-    result = run_json(point_command(anchor, quality, str(clip.path), str(coded), str(decoded), clip.fps, threads))
+    command = point_command(anchor, quality, str(clip.path), str(coded), str(decoded), clip.fps, threads)
+    result = run_json(command, threads)
     return _point(anchor.name, quality, clip, coded, decoded, result["encode"]["fps"], result["decode"]["fps"])
 
 
@@ -249,9 +258,9 @@ def _point(
     return Point(codec, quality, size, kbps, psnr.yuv, psnr.y, psnr.u, psnr.v, encode_fps, decode_fps)
 
 
-def run_json(command: list[str]) -> dict[str, Any]:
+def run_json(command: list[str], threads: int) -> dict[str, Any]:
     """Run a command that prints one JSON object and return that. NvcError with its last words if it fails."""
-    environment = os.environ | {"SVT_LOG": "1"}  # SVT-AV1: errors only
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "SVT_LOG": "1"}  # SVT-AV1: report errors only
     result = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
     if result.returncode == 0:
         return json.loads(result.stdout)
@@ -297,24 +306,16 @@ def _as_json(settings: Settings, results: list[ClipResult], means: list[Mean]) -
     }
 
 
-def _print_report(results: list[ClipResult], means: list[Mean]) -> None:
-    for result in results:
-        _print_clip(result)
-    if not means:
-        return
-    click.echo("Mean BD-rate")
-    for mean in means:
-        _print_mean(mean)
-
-
 def _print_clip(result: ClipResult) -> None:
     rate = float(Fraction(result.fps))
     click.echo(f"{result.clip}: {result.width}x{result.height}, {rate:g} frames/s, {result.frames} frames\n")
     row = "  {:18}{:>8}{:>12}{:>10}{:>14}{:>14}"
     click.echo(row.format("codec", "qp/crf", "kbit/s", "PSNR dB", "encode fps", "decode fps"))
+    used = _used_points(result.points)
     for p in result.points:
         speeds = f"{p.encode_fps:.1f}", f"{p.decode_fps:.1f}"
-        click.echo(row.format(p.codec, f"{p.quality:g}", f"{p.kbps:.2f}", f"{p.psnr:.2f}", *speeds))
+        line = row.format(p.codec, f"{p.quality:g}", f"{p.kbps:.2f}", f"{p.psnr:.2f}", *speeds)
+        click.echo(line if p in used else f"{line}  costs more than a better point: not in BD-rates")
     if result.bd_rate:
         click.echo("\n  BD-rate")
     for delta in result.bd_rate:
@@ -322,11 +323,25 @@ def _print_clip(result: ClipResult) -> None:
     click.echo()
 
 
-def _print_mean(mean: Mean) -> None:
-    basis = f"{mean.clips} clip{'' if mean.clips == 1 else 's'}"
-    if mean.left_out:
-        basis += f", left out: {', '.join(mean.left_out)}"
-    click.echo(f"  {_pair(mean)}{_percent(mean.percent)}  {basis}")
+def _print_means(means: list[Mean]) -> None:
+    if means:
+        click.echo("Mean BD-rate")
+    for mean in means:
+        basis = f"{mean.clips} clip{'' if mean.clips == 1 else 's'}"
+        if mean.left_out:
+            basis += f", left out: {', '.join(mean.left_out)}"
+        click.echo(f"  {_pair(mean)}{_percent(mean.percent)}  {basis}")
+
+
+def _used_points(points: list[Point]) -> list[Point]:
+    """The points that BD-rates are computed from: of each codec, those that no other point of it beats."""
+    from nvc_cli.metrics import efficient_points
+
+    used = []
+    for codec in dict.fromkeys(p.codec for p in points):
+        own = [p for p in points if p.codec == codec]
+        used += [own[i] for i in efficient_points([p.kbps for p in own], [p.psnr for p in own])]
+    return used
 
 
 def _pair(item: Delta | Mean) -> str:
