@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -216,10 +217,23 @@ def unpack_clip(source: str, folder: Path, frames: int) -> Clip:
 def measure_points(clip: Clip, folder: Path, settings: Settings) -> Iterator[Point]:
     """Measure every codec of `settings` on `clip`, one point after the other, in scratch files in `folder`."""
     for qp in settings.qps:
-        yield _nvc_point(clip, folder, settings, qp)
+        with _named_failure(clip, f"{NVC} at qp {qp}"):
+            point = _nvc_point(clip, folder, settings, qp)
+        yield point
     for anchor in settings.anchors:
         for quality in anchor.qualities:
-            yield _anchor_point(clip, folder, settings.threads, anchor, quality)
+            with _named_failure(clip, f"{anchor.name} at crf {quality}"):
+                point = _anchor_point(clip, folder, settings.threads, anchor, quality)
+            yield point
+
+
+@contextmanager
+def _named_failure(clip: Clip, codec: str) -> Iterator[None]:
+    """Say in an error which codec failed on which clip."""
+    try:
+        yield
+    except NvcError as error:
+        raise NvcError(f"{codec} failed on {clip.name}: {error}") from None
 
 
 def _nvc_point(clip: Clip, folder: Path, settings: Settings, qp: str) -> Point:
@@ -252,7 +266,7 @@ def _point(
         try:
             psnr = sequence_psnr(original, result)
         except ValueError as error:
-            raise NvcError(f"{codec} at {quality:g} does not decode to what {clip.name} is ({error}); leave it out") from None
+            raise NvcError(f"what it decoded is not the clip ({error}); leave this codec or clip out") from None
     size = coded.stat().st_size
     kbps = 8 * size * float(clip.fps) / clip.frames / 1000
     return Point(codec, quality, size, kbps, psnr.yuv, psnr.y, psnr.u, psnr.v, encode_fps, decode_fps)
@@ -265,8 +279,7 @@ def run_json(command: list[str], threads: int) -> dict[str, Any]:
     if result.returncode == 0:
         return json.loads(result.stdout)
     lines = result.stderr.strip().splitlines()
-    reason = lines[-1].removeprefix("nvc: ") if lines else f"it ended with code {result.returncode}"
-    raise NvcError(f"`{' '.join(command[1:5])} ...` failed: {reason}")
+    raise NvcError(lines[-1].removeprefix("nvc: ") if lines else f"it ended with code {result.returncode}")
 
 
 def clip_deltas(points: list[Point], codecs: tuple[str, ...]) -> list[Delta]:
