@@ -1,0 +1,148 @@
+"""The codec: what one frame turns into, and what is remembered of it for the next."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.entropy import SymbolDecoder, SymbolEncoder
+from models.filters import Enhancer
+from models.inter import Inter
+from models.intra import Intra
+from models.motion import Motion
+from models.picture import Planes, to_features, to_planes
+from models.presets import Preset
+from models.search import Search
+from models.warp import compensate, warp_context
+
+
+@dataclass(frozen=True)
+class State:
+    """What the decoder keeps from one frame to the next."""
+
+    picture: Planes  # decoded, 8-bit, aligned
+    context: Tensor  # c̃ (B, C, H/8, W/8)
+    vectors: Tensor  # (B, 2, H/8, W/8) int32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One frame of a training chain."""
+
+    state: State
+    reconstruction: Planes  # float, with gradient
+    bits: Tensor  # (B,) of y, z
+    motion_bits: Tensor  # (B,)
+
+
+class Codec(nn.Module):
+    """All networks of one preset."""
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        self.preset = preset
+        self.intra = Intra(preset)
+        self.inter = Inter(preset)
+        self.motion = Motion(preset.context)
+        self.enhancer = Enhancer(preset)
+
+    # Training
+
+    def train_keyframe(self, picture: Planes, rate: Tensor) -> Trained:
+        """A keyframe with differentiable rate and quality. `rate` (B,) is the rate point of each sample."""
+        features = to_features(picture)
+        y = self.intra.analyse(features, rate)
+        latent, bits = self.intra.latent(y, None, rate)
+        context = self.intra.synthesise(latent, rate)
+        planes = to_planes(self.intra.reconstruct(context))
+        state = State(planes.detach().rounded(), context, _still(context))
+        return Trained(state, planes, bits, torch.zeros_like(bits))
+
+    def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool, search: Search) -> Trained:
+        """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on."""
+        with torch.no_grad():
+            vectors = search(picture.y, state.picture.y, state.vectors, rate)
+            reference = to_features(compensate(state.picture, vectors))
+        motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
+        memory = self._memory(state, vectors, reference, refresh)
+        context = self.inter.predict(reference, memory, rate)
+        y = self.inter.analyse(to_features(picture), reference, context, rate)
+        latent, bits = self.inter.latent(y, context, rate)
+        context = self.inter.synthesise(latent, context, rate)
+        switch = filtered[:, None, None, None].to(context.dtype)
+        context = context + switch * self.inter.filter(context, rate)
+        planes = to_planes(self.inter.reconstruct(context, reference))
+        return Trained(State(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
+
+    def enhance(self, planes: Planes, context: Tensor, rate: Tensor) -> Planes:
+        """The out-of-loop filter F_out on a decoded picture; float, not rounded."""
+        features = to_features(planes)
+        return to_planes(features + self.enhancer(features.to(context.dtype), context, rate))
+
+    # Coding. Encoder and decoder run the same functions on the same numbers.
+
+    def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolEncoder) -> State:
+        """Write a keyframe; returns the decoder's state after it."""
+        y = self.intra.analyse(to_features(picture), rate)
+        return self._keyframe(self.intra.latent.encode(y, None, rate, coder), rate)
+
+    def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolDecoder) -> State:
+        """Read a keyframe of an aligned size in luma samples."""
+        return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
+
+    def encode_frame(
+        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolEncoder
+    ) -> "Unfiltered":
+        """Write a P-frame with the given vectors; what remains to decide is the filter."""
+        self.motion.encode(vectors, state.vectors, state.context, rate, coder)
+        reference, context = self._predict(state, rate, vectors, refresh)
+        y = self.inter.analyse(to_features(picture), reference, context, rate)
+        latent = self.inter.latent.encode(y, context, rate, coder)
+        return Unfiltered(self.inter, reference, self.inter.synthesise(latent, context, rate), vectors, rate)
+
+    def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
+        """Read a P-frame, up to the filter."""
+        vectors = self.motion.decode(state.vectors, state.context, rate, coder)
+        reference, context = self._predict(state, rate, vectors, refresh)
+        height, width = (size // 2 for size in vectors.shape[2:])
+        latent = self.inter.latent.decode(context, rate, height, width, coder)
+        return Unfiltered(self.inter, reference, self.inter.synthesise(latent, context, rate), vectors, rate)
+
+    def _keyframe(self, latent: Tensor, rate: Tensor) -> State:
+        context = self.intra.synthesise(latent, rate)
+        return State(to_planes(self.intra.reconstruct(context)).rounded(), context, _still(context))
+
+    def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
+        reference = to_features(compensate(state.picture, vectors))
+        memory = self._memory(state, vectors, reference, refresh)
+        return reference, self.inter.predict(reference, memory, rate)
+
+    def _memory(self, state: State, vectors: Tensor, reference: Tensor, refresh: bool) -> Tensor:
+        """The warped context, or on a refresh one that is made anew from the picture alone."""
+        if refresh:
+            return self.inter.refresh(reference.to(state.context.dtype))
+        return warp_context(state.context, vectors)
+
+
+@dataclass(frozen=True)
+class Unfiltered:
+    """A decoded P-frame of which only the in-loop filter is undecided."""
+
+    inter: Inter
+    reference: Tensor
+    context: Tensor
+    vectors: Tensor
+    rate: Tensor
+
+    def finish(self, filtered: bool) -> State:
+        """The state with the filter on or off."""
+        context = self.context
+        if filtered:
+            context = context + self.inter.filter(context, self.rate)
+        picture = to_planes(self.inter.reconstruct(context, self.reference)).rounded()
+        return State(picture, context, self.vectors)
+
+
+def _still(context: Tensor) -> Tensor:
+    """A field of zero vectors for pictures with this context."""
+    return torch.zeros((context.shape[0], 2, *context.shape[2:]), dtype=torch.int32, device=context.device)

@@ -1,0 +1,40 @@
+"""The two filters of ConFRE (arXiv 2509.04051): in the loop on the context, outside it on the decoded picture."""
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import RateGain, blocks, gain
+from models.presets import PICTURE, Preset
+
+
+class ContextFilter(nn.Module):
+    """F_in: what is added to the context c when a frame's filter flag is set. Normative."""
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        self.gain = RateGain(preset.context)
+        self.body = blocks(preset.context, preset.filter_blocks)
+        self.out = RateGain(preset.context, -1.0, -1.0)
+
+    def forward(self, context: Tensor, rate: Tensor) -> Tensor:  # (B, C, H/8, W/8) -> the same
+        x = gain(context, self.gain(rate))
+        return gain(self.body(x) - x, self.out(rate))
+
+
+class Enhancer(nn.Module):
+    """F_out: a correction of the decoded picture from itself and its context. Not normative."""
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        width = preset.context
+        self.enter = nn.Conv2d(PICTURE + preset.context, width, 1)
+        self.gain = RateGain(width)
+        self.body = blocks(width, preset.enhancer_blocks)
+        self.leave = nn.Conv2d(width, PICTURE, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, picture: Tensor, context: Tensor, rate: Tensor) -> Tensor:
+        """(B, 96, H/8, W/8), (B, C, H/8, W/8) -> correction (B, 96, H/8, W/8)."""
+        x = gain(self.enter(torch.cat([picture, context], 1)), self.gain(rate))
+        return self.leave(self.body(x)).float()

@@ -1,0 +1,121 @@
+"""The entropy model of motion vectors: a pyramid from every eighth block to every block.
+
+Vectors of a level are predicted by the component-wise median of their four decoded neighbours and the vector of the
+frame before. First comes a flag, whether the prediction is wrong at all, then the differences. A vector that follows
+its neighbours costs a hundredth of a bit, so block sizes vary without being signalled.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
+from models.presets import RATES
+
+LEVELS = (8, 4, 2, 1)
+SIDE = 16
+
+
+@dataclass(frozen=True)
+class Step:
+    """Vectors that are coded together: where they are, what they are predicted to be, and how sure that is."""
+
+    where: tuple  # index into (B, 2, h, w)
+    base: Tensor  # (B, 2, h', w') int32
+    logit: Tensor  # (B, 1, h', w') log-odds that the base is wrong
+    scale: Tensor  # (B, 2, h', w') logarithm of the scale of a wrong base's difference
+
+
+class Estimator(nn.Sequential):
+    """From the neighbourhood of one vector to the distribution of its difference."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(11 + SIDE, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 3, 1))
+
+
+class Motion(nn.Module):
+    """Codes vector fields (B, 2, H/8, W/8).
+
+    Args:
+        context: channels of the context of the frame before, which tells where objects are.
+    """
+
+    def __init__(self, context: int):
+        super().__init__()
+        self.side = nn.Conv2d(context, SIDE, 1)
+        self.estimators = nn.ModuleList(Estimator() for _ in range(1 + 2 * (len(LEVELS) - 1)))
+
+    def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
+        """Training: bits of a field for each sample, (B,)."""
+        total = 0
+        for step in self._steps(field, previous, memory, rate):
+            difference = field[step.where] - step.base
+            wrong = (difference != 0).any(1, keepdim=True)
+            bits = flag_bits(wrong, step.logit) + wrong * laplace_bits(difference, step.scale).sum(1, keepdim=True)
+            total = total + bits.sum((1, 2, 3))
+        return total
+
+    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolEncoder) -> None:
+        """Write the field of one frame."""
+        for step in self._steps(field, previous, memory, rate):
+            difference = field[step.where] - step.base
+            wrong = (difference != 0).any(1, keepdim=True)
+            coder.write(wrong, flag_index(step.logit))
+            wrong = wrong.expand_as(difference)
+            coder.write(difference[wrong], scale_index(step.scale)[wrong])
+
+    def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:
+        """Read the field of one frame."""
+        field = torch.zeros_like(previous)
+        for step in self._steps(field, previous, memory, rate):
+            wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.base)
+            vectors = step.base.clone()
+            vectors[wrong] += coder.read(scale_index(step.scale)[wrong])
+            field[step.where] = vectors
+        return field
+
+    def _steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
+        """Goes through the pyramid; whoever decodes fills `field` in between."""
+        side = F.relu(self.side(memory))
+        quality = rate[:, None, None, None].float() / RATES - 0.5
+        every = slice(None)
+
+        def step(estimator: Estimator, rows: slice, columns: slice, around: list[Tensor]) -> Step:
+            where = (every, every, rows, columns)
+            past = previous[where]
+            base = torch.stack([*around, past]).median(0).values if around else past
+            near = [(n - base).float().clamp(-64, 64) / 8 for n in (*(around or 4 * [base]), past)]
+            features = torch.cat([*near, quality.expand_as(base[:, :1])], 1)
+            features = torch.cat([features.to(side.dtype), side[where]], 1)
+            logit, scale = estimator(features).float().split((1, 2), 1)
+            return Step(where, base, logit, scale)
+
+        top = LEVELS[0]
+        yield step(self.estimators[0], slice(0, None, top), slice(0, None, top), [])
+        for level, s in enumerate(LEVELS[1:]):
+            diagonal, cross = self.estimators[1 + 2 * level], self.estimators[2 + 2 * level]
+            even, odd = slice(0, None, 2 * s), slice(s, None, 2 * s)
+            tall, wide = (-(-size // s) > 1 for size in field.shape[2:])  # are there odd rows, odd columns?
+            if tall and wide:
+                yield step(diagonal, odd, odd, _around(field[..., ::s, ::s], 1, 1, ((-1, -1), (-1, 1), (1, -1), (1, 1))))
+            plus = [*(((-1, 0), (1, 0)) if tall else 2 * ((0, -1),)), *(((0, -1), (0, 1)) if wide else 2 * ((-1, 0),))]
+            if tall:
+                yield step(cross, odd, even, _around(field[..., ::s, ::s], 1, 0, plus))
+            if wide:
+                yield step(cross, even, odd, _around(field[..., ::s, ::s], 0, 1, plus))
+
+
+def _around(grid: Tensor, row: int, column: int, offsets: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Neighbours, at the given offsets, of every second vector from (row, column); reflected at the border."""
+    height, width = grid.shape[2:]
+
+    def line(first: int, offset: int, size: int) -> Tensor:
+        place = torch.arange(first, size, 2, device=grid.device) + offset
+        return torch.where(place < 0, 1, torch.where(place >= size, size - 2, place))
+
+    return [
+        grid.index_select(2, line(row, dy, height)).index_select(3, line(column, dx, width)) for dy, dx in offsets
+    ]

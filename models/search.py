@@ -1,0 +1,138 @@
+"""Motion search, the encoder's own business: any vectors decode.
+
+Block matching from coarse to fine, for all blocks at once, with the cost `SAD + λ·bits` where the bits of a vector are
+guessed from its distance to the median of its neighbours, since that is what the vector coder predicts from.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.presets import lagrangian
+from models.warp import BLOCK, LUMA_TAPS, fetch, phases
+
+COARSE = 4
+"""The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
+
+CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
+RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def motion_weight(rate: Tensor) -> Tensor:
+    """SAD that one bit of motion is worth, (B,): the square root of the λ of a squared error."""
+    return torch.tensor([lagrangian(float(r)) ** -0.5 for r in rate.tolist()], device=rate.device)
+
+
+def neighbours(field: Tensor) -> Tensor:
+    """The vectors above, below, left and right: (B, 2, h, w) -> (4, B, 2, h, w); the border repeats."""
+    wide = F.pad(field.float(), (1, 1, 1, 1), mode="replicate").to(field.dtype)
+    return torch.stack([wide[..., :-2, 1:-1], wide[..., 2:, 1:-1], wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]])
+
+
+def median(candidates: Tensor) -> Tensor:
+    """Component-wise median of four: the mean of the middle two, rounded down."""
+    return (candidates.sum(0) - candidates.amax(0) - candidates.amin(0)) >> 1
+
+
+def vector_cost(planes: Tensor, current: Tensor, field: Tensor, centre: Tensor, weight: Tensor, block: int) -> Tensor:
+    """SAD and weighted bits of one vector a block: (B, h, w).
+
+    Args:
+        planes: quarter-sample positions of the reference, (B, 16, H, W) in 1/64.
+        current: (B, H, W).
+        field: the vectors to judge, (B, 2, H/block, W/block).
+        centre: what they are predicted to be, the same shape.
+        weight: SAD per bit, (B,).
+        block: 8 or 16.
+    """
+    batch, height, width = current.shape
+    dense = field.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    error = (fetch(planes, dense, (height, width)) / 64 - current).abs()
+    sad = error.view(batch, height // block, block, width // block, block).sum((2, 4))
+    distance = (field - centre).abs().float()
+    bits = 2 * torch.log2(1 + distance).sum(1) + 3 * (distance.sum(1) > 0)
+    return sad + weight[:, None, None] * bits
+
+
+def _coarse(current: Tensor, reference: Tensor, reach: int) -> Tensor:
+    """Full search at a quarter of the resolution: (B, H, W) -> vectors (B, 2, H/16, W/16) in quarter samples."""
+    small, past = (F.avg_pool2d(x[:, None], COARSE)[:, 0] for x in (current, reference))
+    height, width = small.shape[-2:]
+    radius = reach // COARSE
+    past = F.pad(past[:, None], (radius,) * 4, mode="replicate")[:, 0]
+    span = torch.arange(-radius, radius + 1, device=current.device)
+    best, where = None, None
+    for dy in range(2 * radius + 1):
+        windows = past[:, dy : dy + height].unfold(2, width, 1)  # (B, h, K, w)
+        error = (windows - small[:, :, None]).abs().transpose(1, 2)  # (B, K, h, w)
+        error = F.avg_pool2d(error, COARSE)
+        error = F.avg_pool2d(error, 3, stride=1, padding=1, count_include_pad=False) + error / 4
+        error = error + 0.02 * (span.abs()[:, None, None] + abs(dy - radius))
+        least, column = error.min(1)
+        vector = torch.stack([torch.full_like(column, dy - radius), column - radius], 1)
+        if best is None:
+            best, where = least, vector
+        else:
+            better = least < best
+            best = torch.where(better, least, best)
+            where = torch.where(better[:, None], vector, where)
+    return (where * 4 * COARSE).int()
+
+
+class Search:
+    """Finds the vectors of a frame.
+
+    Args:
+        reach: largest displacement of the coarse search, in luma samples.
+        thorough: test more candidates; for encoding rather than training.
+        cost: `vector_cost`, or a compiled version of it.
+    """
+
+    def __init__(self, reach: int = 48, thorough: bool = True, cost=vector_cost):
+        self.reach, self.thorough, self.cost = reach, thorough, cost
+
+    @torch.no_grad()
+    def __call__(self, current: Tensor, reference: Tensor, previous: Tensor, rate: Tensor) -> Tensor:
+        """Vectors (B, 2, H/8, W/8) int32 that predict `current` from `reference`, both luma (B, 1, H, W) of 8 bits.
+
+        Args:
+            previous: vectors of the frame before, for temporal candidates.
+            rate: rate point of each sample, (B,); low qualities get smoother vectors.
+        """
+        current, planes = current[:, 0].float(), phases(reference.float(), LUMA_TAPS)
+        weight = motion_weight(rate)
+        field = _coarse(current, reference[:, 0].float(), self.reach)
+        past = previous[..., ::2, ::2]
+        start = [*neighbours(field), torch.zeros_like(field), past]
+        steps = (8, 4, 2, 1) if self.thorough else (6, 2)
+        field = self._refine(planes, current, field, start, steps, weight, 2 * BLOCK)
+        field = field.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        start = [*neighbours(neighbours(field)[0])[0:1], *(torch.roll(field, s, d) for s in (2, -2) for d in (2, 3)), previous]
+        steps = (4, 2, 1) if self.thorough else (1,)
+        field = self._refine(planes, current, field, start, steps, weight, BLOCK)
+        for _ in range(2 if self.thorough else 1):
+            around = neighbours(field)
+            field = self._refine(planes, current, field, [median(around), *around], (), weight, BLOCK)
+        return field
+
+    def _refine(
+        self, planes: Tensor, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], weight: Tensor, block: int
+    ) -> Tensor:
+        """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
+        centre = median(neighbours(field))
+        best = self.cost(planes, current, field, centre, weight, block)
+
+        def consider(candidate: Tensor) -> None:
+            nonlocal best, field
+            cost = self.cost(planes, current, candidate, centre, weight, block)
+            better = cost < best
+            best = torch.where(better, cost, best)
+            field = torch.where(better[:, None], candidate, field)
+
+        for candidate in extra:
+            consider(candidate)
+        for step in steps:
+            middle = field
+            for ring in RING if self.thorough or block > BLOCK else CROSS:
+                consider(middle + step * field.new_tensor(ring)[None, :, None, None])
+        return field
