@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import publish
-from nvc_cli.frame import Frame, VideoInfo
-from nvc_cli.planar import DEFAULT_FPS
+from nvc_cli.frame import Color, Frame, VideoInfo
+from nvc_cli.planar import DEFAULT_FPS, remedy
 
 if TYPE_CHECKING:
     import av
@@ -83,9 +83,8 @@ class ContainerSource:
             for picture in self._container.decode(self._stream):
                 yield picture
                 index += 1
-        except (av.FFmpegError, av.error.EOFError) as error:
-            raise NvcError(f"{self.source} is damaged at frame {index} ({_reason(error)}); "
-                           f"use --frames {index} to take what comes before it, or copy the file again") from error
+        except av.FFmpegError as error:
+            raise NvcError(f"{self.source} is damaged at frame {index} ({_reason(error)}); {remedy(index)}") from error
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         from nvc_cli.pixels import color_of
@@ -107,44 +106,64 @@ class Format:
     name: str
     codec: str
     options: dict[str, str] = field(default_factory=dict)
+    keeps_color: bool = True
+    keeps_sar: bool = False  # of its own; the H.26x codecs carry the shape of pixels themselves
 
 
+_H26X = ("libx264", "libx265")
 _X264 = {"qp": "0", "preset": "veryfast"}  # qp 0 makes it High 4:4:4 Predictive, lossless
 _VP9 = {"lossless": "1", "deadline": "realtime", "cpu-used": "4"}
 
 FORMATS = {
     ".mkv": Format("matroska", "ffv1"),
-    ".avi": Format("avi", "ffv1"),
-    ".nut": Format("nut", "ffv1"),
-    ".mp4": Format("mp4", "libx264", _X264),
-    ".m4v": Format("mp4", "libx264", _X264),
-    ".mov": Format("mov", "libx264", _X264),
+    ".avi": Format("avi", "ffv1", keeps_color=False),
+    ".nut": Format("nut", "ffv1", keeps_color=False),
+    ".mp4": Format("mp4", "libx264", _X264, keeps_sar=True),
+    ".m4v": Format("mp4", "libx264", _X264, keeps_sar=True),
+    ".mov": Format("mov", "libx264", _X264, keeps_sar=True),
     ".ts": Format("mpegts", "libx264", _X264),
     ".webm": Format("webm", "libvpx-vp9", _VP9),
 }
 
 
-@contextlib.contextmanager
-def container_sink(
-    target: str, info: VideoInfo, overwrite: bool, codec: str | None, options: dict[str, str] | None
-) -> Iterator[Callable[[Frame], None]]:
-    """Encode frames into `target`, whose suffix is one of FORMATS. Lossless unless `codec` or `options` are given.
+def choose_format(target: str, info: VideoInfo, codec: str | None, options: dict[str, str] | None) -> Format:
+    """The container that the suffix of `target` stands for, with what will be in it: the lossless codec, or the one asked for.
 
-    Raises NvcError if the codec is unknown or does not take such pictures, or the file cannot be written.
+    Raises NvcError if the codec is unknown or does not take such pictures.
     """
+    form = FORMATS[Path(target).suffix.lower()]
+    if codec is None and form.name == "matroska" and info.sar != 1 and not _is_odd(info):
+        form = replace(form, codec="libx264", options=_X264)  # lossless as well, and keeps the shape of pixels
+    if codec is not None:
+        form = replace(form, codec=codec, options={})
+    if options is not None:
+        form = replace(form, options=options)
+    _check_codec(target, info, form.codec)
+    return form
+
+
+def losses(form: Format, info: VideoInfo) -> list[str]:
+    """What `info` says about the video and the container will not tell, in words."""
+    lost = []
+    if info.color != Color() and not form.keeps_color:
+        lost.append("colour tags")
+    if info.sar != 1 and not form.keeps_sar and not form.codec.startswith(_H26X):
+        lost.append(f"the pixel shape {info.sar.numerator}:{info.sar.denominator}")
+    return lost
+
+
+@contextlib.contextmanager
+def container_sink(target: str, info: VideoInfo, overwrite: bool, form: Format) -> Iterator[Callable[[Frame], None]]:
+    """Encode frames into `target`. Raises NvcError if the codec refuses them or the file cannot be written."""
     import av
 
     from nvc_cli.pixels import to_av
 
-    form = FORMATS[Path(target).suffix.lower()]
-    if options is None:
-        options = {} if codec else form.options
-    codec = codec or form.codec
-    _check_codec(target, info, codec)
+    codec = form.codec
     with publish(target, overwrite) as file, _told(target, codec, info):
         container = av.open(file, "w", format=form.name)
         try:
-            stream = _add_stream(container, info, codec, options)
+            stream = _add_stream(container, target, info, form)
             count = 0
 
             def write(frame: Frame) -> None:
@@ -156,8 +175,7 @@ def container_sink(
                     container.mux(stream.encode(picture))
 
             yield write
-            if count:
-                container.mux(stream.encode(None))
+            container.mux(stream.encode(None))
             container.close()
         except BaseException:
             with contextlib.suppress(Exception):
@@ -174,13 +192,20 @@ def _check_codec(target: str, info: VideoInfo, codec: str) -> None:
         raise NvcError(f"cannot write {target}: there is no encoder {codec}; `ffmpeg -encoders` lists their names") from None
     if known.type != "video" or "yuv420p" not in [f.name for f in known.video_formats or ()]:
         raise NvcError(f"cannot write {target}: {codec} does not encode 8-bit 4:2:0 video; choose another codec")
-    if codec.startswith("libx26") and (info.width % 2 or info.height % 2):
+    if codec.startswith(_H26X) and _is_odd(info):
         raise NvcError(f"cannot write {target}: {codec} takes no odd sizes such as {info.width}x{info.height}; "
                        "write a .mkv instead")
 
 
-def _add_stream(container: av.container.OutputContainer, info: VideoInfo, codec: str, options: dict[str, str]) -> av.VideoStream:
-    stream = container.add_stream(codec, rate=info.fps, options=dict(options))
+def _is_odd(info: VideoInfo) -> bool:
+    return bool(info.width % 2 or info.height % 2)
+
+
+def _add_stream(container: av.container.OutputContainer, target: str, info: VideoInfo, form: Format) -> av.VideoStream:
+    try:
+        stream = container.add_stream(form.codec, rate=info.fps, options=dict(form.options))
+    except ValueError:
+        raise NvcError(f"cannot write {target}: {form.name} does not hold {form.codec}; choose another codec or suffix") from None
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = info.width, info.height, "yuv420p"
     context.time_base = 1 / info.fps

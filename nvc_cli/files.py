@@ -26,12 +26,12 @@ def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[B
     go to is missing or closed to us; later, from `write` or at the end, if the disk is full or fails.
     BrokenPipeError goes through: a reader that has had enough is not an error.
     """
+    check_target(path, overwrite)
     if os.fspath(path) == STDOUT:
         with _stdout() as file:
             yield file
         return
     target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
-    check_target(path, overwrite)
     if target.exists() and not target.is_file():
         with _open(target, path) as file:
             yield file
@@ -51,8 +51,10 @@ def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[B
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raise NvcError if `path` is a folder, or a file that must not be overwritten. Does nothing for "-"."""
+    """Raise NvcError if `path` is a folder, a file that must not be overwritten, or "-" while standard output is a terminal."""
     if os.fspath(path) == STDOUT:
+        if sys.stdout.isatty():
+            raise NvcError("standard output is a terminal, which bytes would garble; send it to a pipe or a file")
         return
     if os.path.isdir(path):
         raise NvcError(f"cannot write {path}: it is a folder; give the name of a file in it")

@@ -124,8 +124,7 @@ def read_y4m(file: BinaryIO, name: str, info: VideoInfo) -> Iterator[Frame]:
         if not line.endswith(b"\n"):
             raise _cut_off(name, index)
         if line.rstrip() != b"FRAME" and not line.startswith(b"FRAME "):
-            raise NvcError(f"{name} is damaged: frame {index} does not begin with FRAME; "
-                           f"use --frames {index} to take what comes before it, or write the file anew")
+            raise NvcError(f"{name} is damaged, frame {index} does not begin with FRAME; {remedy(index)}")
         yield _read_y4m_frame(file, name, info, index)
         index += 1
 
@@ -167,14 +166,16 @@ def _read_y4m_frame(file: BinaryIO, name: str, info: VideoInfo, index: int) -> F
 
 def _y4m_format(tag: str, name: str) -> str:
     """ffmpeg's name of the pixel format that a y4m header calls C<tag>."""
-    match = re.fullmatch(r"(420|422|444|411)(jpeg|mpeg2|paldv|alpha)?(?:p(8|9|10|12|14|16))?|(mono)(9|10|12|14|16)?", tag)
-    if not match or (match[2] and match[3]) or (match[2] == "alpha") != (tag == "444alpha"):
+    if re.fullmatch(r"420(jpeg|mpeg2|paldv)", tag):
+        return "yuv420p"
+    if tag in ("411", "444alpha"):
+        return {"411": "yuv411p", "444alpha": "yuva444p"}[tag]
+    match = re.fullmatch(r"(420|422|444|mono)(?:p?(9|10|12|14|16))?", tag)
+    if not match:
         raise NvcError(f"{name} holds pixels of the kind C{tag}, which is unknown here; convert it, for example "
                        "with ffmpeg -i IN -pix_fmt yuv420p OUT.y4m")
-    if match[4]:
-        return f"gray{match[5]}le" if match[5] else "gray"
-    depth = f"{match[3]}le" if match[3] and match[3] != "8" else ""
-    return f"yuv{'a' if match[2] == 'alpha' else ''}{match[1]}p{depth}"
+    pixels = "gray" if match[1] == "mono" else f"yuv{match[1]}p"
+    return f"{pixels}{match[2]}le" if match[2] else pixels
 
 
 def _planes(info: VideoInfo) -> list[tuple[int, int]]:
@@ -213,8 +214,12 @@ def _read_into(file: BinaryIO, flat: np.ndarray) -> int:
 
 
 def _cut_off(name: str, index: int) -> NvcError:
-    return NvcError(f"{name} ends in the middle of frame {index} (counted from 0); "
-                    f"use --frames {index} to take the whole ones, or copy the file again")
+    return NvcError(f"{name} ends in the middle of frame {index} (counted from 0); {remedy(index)}")
+
+
+def remedy(good: int) -> str:
+    """What to do about a source of which only the first `good` frames are whole."""
+    return f"use --frames {good} to take the whole ones, or copy it again" if good else "copy it again"
 
 
 def _shown(line: bytes) -> str:

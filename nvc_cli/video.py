@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from nvc_cli.errors import NvcError
@@ -107,7 +110,8 @@ def _open_raw(source: str, size: tuple[int, int] | None, fps: Fraction | None, l
         raise NvcError(f"{source} is {said.bits}-bit video by its name and raw video is read as 8-bit 4:2:0 only; "
                        "convert it to .y4m, for example with ffmpeg")
     if size is None or 0 in size:
-        raise NvcError(f"the picture size of {source} is not known; give it as --size WxH, or in the name, as in NAME_352x288_30.yuv")
+        raise NvcError(f"the picture size of {source} is not known; give it as --size WxH, or in the name, "
+                       "as in NAME_352x288_30.yuv")
     file = _open_binary(source)
     with _closing_on_error(file.close):
         return _raw_reader(file, source, file.close, size, fps or said.fps, limit)
@@ -123,7 +127,8 @@ def _open_forward(
     _check_size(name, size, (header.width, header.height))
     rate, notes = _rate_or_default(fps or header.fps)
     info = header.info(rate)
-    count = frame_count(info, length - file.tell()) if (length := _length(file)) is not None else None
+    left = _bytes_left(file)
+    count = None if left is None else frame_count(info, left)
     return VideoReader(name, _counted(info, count, limit), read_y4m(file, name, info), close, notes + _conversion(info), limit)
 
 
@@ -133,17 +138,15 @@ def _raw_reader(
     rate, notes = _rate_or_default(fps)
     info = VideoInfo(*size, rate)
     count = None
-    if (length := _length(file)) is not None:
-        count, rest = divmod(length, info.frame_bytes)
+    if (left := _bytes_left(file)) is not None:
+        count, rest = divmod(left, info.frame_bytes)
         if rest:
-            raise NvcError(f"{name} has {length} bytes, which is no whole number of 4:2:0 frames of {size[0]}x{size[1]} "
+            raise NvcError(f"{name} has {left} bytes, which is no whole number of 4:2:0 frames of {size[0]}x{size[1]} "
                            f"({info.frame_bytes} bytes each); give its true size as --size WxH")
     return VideoReader(name, _counted(info, count, limit), read_raw(file, name, info), close, notes, limit)
 
 
 def _open_container(source: str, size: tuple[int, int] | None, fps: Fraction | None, limit: int | None) -> VideoReader:
-    from dataclasses import replace
-
     from nvc_cli.container import ContainerSource
 
     video = ContainerSource(source)
@@ -157,17 +160,15 @@ def _open_container(source: str, size: tuple[int, int] | None, fps: Fraction | N
 
 
 def _at_least_one(name: str, frames: Iterator[Frame]) -> Iterator[Frame]:
-    frame = next(frames, None)
-    if frame is None:
-        raise NvcError(f"{name} has no frames; nothing to read")
-    while frame is not None:
+    empty = True
+    for frame in frames:
         yield frame
-        frame = next(frames, None)
+        empty = False
+    if empty:
+        raise NvcError(f"{name} has no frames; nothing to read")
 
 
 def _counted(info: VideoInfo, count: int | None, limit: int | None) -> VideoInfo:
-    from dataclasses import replace
-
     return replace(info, frames=count if count is None or limit is None else min(count, limit))
 
 
@@ -210,15 +211,13 @@ def _stdin() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _length(file: BinaryIO) -> int | None:
-    """Bytes of a regular file that is read from its start; None for pipes."""
-    import stat
-
+def _bytes_left(file: BinaryIO) -> int | None:
+    """Bytes of a regular file from here to its end; None for pipes."""
     try:
         status = os.fstat(file.fileno())
     except OSError:
         return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return status.st_size - file.tell() if stat.S_ISREG(status.st_mode) else None
 
 
 @contextlib.contextmanager
@@ -236,21 +235,32 @@ Sink = contextlib.AbstractContextManager[Callable[[Frame], None]]
 
 
 class VideoWriter:
-    """A context manager that writes frames. Leaving it normally publishes the file, an exception in it removes the part file."""
+    """A context manager that writes frames. Leaving it normally publishes the file, an exception in it removes the part file.
 
-    def __init__(self, target: str, info: VideoInfo, sink: Sink) -> None:
+    `note` is one line for the user about what the container will not keep of `info`, else None. Leaving it without a frame
+    written raises NvcError.
+    """
+
+    def __init__(self, target: str, info: VideoInfo, sink: Sink, note: str | None = None) -> None:
         self.info = info
+        self.note = note
         self._target = target
         self._sink = sink
         self._write: Callable[[Frame], None] | None = None
+        self._empty = True
 
     def __enter__(self) -> VideoWriter:
         self._write = self._sink.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> bool | None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._write = None
-        return self._sink.__exit__(*error)
+        if kind is not None or not self._empty:
+            self._sink.__exit__(kind, error, trace)
+            return
+        nothing = NvcError(f"{self._target} was not written, for want of a single frame; check the source")
+        self._sink.__exit__(NvcError, nothing, None)
+        raise nothing
 
     def write(self, frame: Frame) -> None:
         """Append a frame of the size that `info` says. Raises NvcError if the target cannot take it, ValueError for another shape
@@ -262,6 +272,7 @@ class VideoWriter:
             if plane.shape != shape or plane.dtype != "uint8":
                 raise ValueError(f"expected a uint8 plane of shape {shape}, got {plane.dtype} {plane.shape}")
         self._write(frame)
+        self._empty = False
 
 
 def open_writer(
@@ -274,26 +285,34 @@ def open_writer(
     codec, options: what PyAV should use in a container instead, with the names that ffmpeg has for them; `options` replace the
         lossless ones, they are not added to them
 
-    Containers carry colour tags, pixel shape and frame rate (.avi: no colour tags); y4m all but the tags of primaries, transfer
-    and matrix; .yuv nothing. Raises NvcError if the target exists (without `overwrite`), is a folder, or has an unknown suffix.
+    Containers carry colour tags, frame rate and the shape of pixels, the latter only with a codec of the H.26x family or in .mp4,
+    .m4v and .mov (so a .mkv of pixels that are not square gets libx264, lossless too); .avi and .nut no colour tags. y4m keeps
+    all but primaries, transfer and matrix, .yuv nothing. Raises NvcError if the target exists (without `overwrite`), is a folder,
+    has an unknown suffix, or the codec is unknown or does not fit.
     """
+    from nvc_cli.container import FORMATS, choose_format, container_sink, losses
+
     target = os.fspath(target)
     check_target(target, overwrite)
-    return VideoWriter(target, info, _sink(target, info, overwrite, codec, options))
+    if Path(target).suffix.lower() in FORMATS:
+        form = choose_format(target, info, codec, options)
+        lost = losses(form, info)
+        note = f"{target}: does not keep {' and '.join(lost)}" if lost else None
+        return VideoWriter(target, info, container_sink(target, info, overwrite, form), note)
+    return VideoWriter(target, info, _uncompressed(target, info, overwrite, codec, options))
 
 
-def _sink(target: str, info: VideoInfo, overwrite: bool, codec: str | None, options: dict[str, str] | None) -> Sink:
-    from nvc_cli.container import FORMATS, container_sink
+def _uncompressed(target: str, info: VideoInfo, overwrite: bool, codec: str | None, options: dict[str, str] | None) -> Sink:
+    from nvc_cli.container import FORMATS
 
     suffix = Path(target).suffix.lower()
-    if suffix in FORMATS:
-        return container_sink(target, info, overwrite, codec, options)
     special = target == PIPE or (os.path.exists(target) and not os.path.isfile(target))
     if not special and suffix not in (*RAW_SUFFIXES, Y4M_SUFFIX):
         known = ", ".join((*RAW_SUFFIXES, Y4M_SUFFIX, *FORMATS))
         raise NvcError(f"cannot write {target}: the suffix {suffix or 'is missing and'} says no known format; use one of {known}")
     if codec or options:
-        raise NvcError(f"cannot write {target} with {codec or 'these options'}: it is uncompressed; write a container such as .mkv")
+        raise NvcError(f"cannot write {target} with {codec or 'these options'}: it is uncompressed; "
+                       "write a container such as .mkv")
     return _planar_sink(target, info, overwrite, raw=suffix in RAW_SUFFIXES)
 
 
