@@ -98,8 +98,7 @@ def test_stdout_gets_the_bytes() -> None:
 
 
 def test_a_closed_pipe_goes_through_as_such() -> None:
-    process = subprocess.Popen([sys.executable, "-c", WRITE_TO_STDOUT], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout and process.stderr
-    process.stdout.close()
-    assert b"BrokenPipeError" in process.stderr.read()
-    process.wait()
+    with subprocess.Popen([sys.executable, "-c", WRITE_TO_STDOUT], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert b"BrokenPipeError" in process.stderr.read()
