@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.fusion import fused
 from models.presets import lagrangian
 from models.warp import BLOCK, LUMA_TAPS, fetch, phases
 
@@ -34,6 +35,7 @@ def median(candidates: Tensor) -> Tensor:
     return (candidates.sum(0) - candidates.amax(0) - candidates.amin(0)) >> 1
 
 
+@fused
 def vector_cost(planes: Tensor, current: Tensor, field: Tensor, centre: Tensor, weight: Tensor, block: int) -> Tensor:
     """SAD and weighted bits of one vector a block: (B, h, w).
 
@@ -54,6 +56,7 @@ def vector_cost(planes: Tensor, current: Tensor, field: Tensor, centre: Tensor, 
     return sad + weight[:, None, None] * bits
 
 
+@fused
 def _coarse(current: Tensor, reference: Tensor, reach: int) -> Tensor:
     """Full search at a quarter of the resolution: (B, H, W) -> vectors (B, 2, H/16, W/16) in quarter samples."""
     small, past = (F.avg_pool2d(x[:, None], COARSE)[:, 0] for x in (current, reference))
@@ -85,11 +88,10 @@ class Search:
     Args:
         reach: largest displacement of the coarse search, in luma samples.
         thorough: test more candidates; for encoding rather than training.
-        cost: `vector_cost`, or a compiled version of it.
     """
 
-    def __init__(self, reach: int = 48, thorough: bool = True, cost=vector_cost):
-        self.reach, self.thorough, self.cost = reach, thorough, cost
+    def __init__(self, reach: int = 48, thorough: bool = True):
+        self.reach, self.thorough = reach, thorough
 
     @torch.no_grad()
     def __call__(self, current: Tensor, reference: Tensor, previous: Tensor, rate: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ class Search:
         steps = (8, 4, 2, 1) if self.thorough else (6, 2)
         field = self._refine(planes, current, field, start, steps, weight, 2 * BLOCK)
         field = field.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        start = [*neighbours(neighbours(field)[0])[0:1], *(torch.roll(field, s, d) for s in (2, -2) for d in (2, 3)), previous]
+        start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         steps = (4, 2, 1) if self.thorough else (1,)
         field = self._refine(planes, current, field, start, steps, weight, BLOCK)
         for _ in range(2 if self.thorough else 1):
@@ -120,11 +122,11 @@ class Search:
     ) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
         centre = median(neighbours(field))
-        best = self.cost(planes, current, field, centre, weight, block)
+        best = vector_cost(planes, current, field, centre, weight, block)
 
         def consider(candidate: Tensor) -> None:
             nonlocal best, field
-            cost = self.cost(planes, current, candidate, centre, weight, block)
+            cost = vector_cost(planes, current, candidate, centre, weight, block)
             better = cost < best
             best = torch.where(better, cost, best)
             field = torch.where(better[:, None], candidate, field)

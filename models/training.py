@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from models import fusion
 from models.clips import Clips
 from models.codec import Codec, Trained
 from models.picture import Planes
@@ -46,10 +47,10 @@ class Stage:
 SCHEDULES = {
     "tiny": (
         Stage("intra", 0.10, 1, 8, 256, 1e-3, 0.5),
-        Stage("pairs", 0.10, 2, 6, 192, 1e-3, 1.0),
+        Stage("pairs", 0.10, 2, 4, 256, 1e-3, 1.0),
         Stage("short", 0.35, 3, 4, 256, 1e-3, 0.5),
         Stage("medium", 0.25, 5, 4, 256, 5e-4, 0.4),
-        Stage("long", 0.20, 8, 4, 192, 2e-4, 0.02),
+        Stage("long", 0.20, 8, 4, 256, 2e-4, 0.02),
     ),
     "base": (
         Stage("intra", 0.10, 1, 32, 256, 6e-4, 0.5),
@@ -163,12 +164,9 @@ class Trainer:
         chosen = [s for s in SCHEDULES[settings.preset] if not settings.stages or s.name in settings.stages]
         total = sum(s.share for s in chosen)
         self.stages = [(s, s.share / total) for s in chosen]
-        cost = None
+        self.search = Search(32, thorough=False)
         if settings.compiled:
-            from models.search import vector_cost
-
-            cost = torch.compile(vector_cost)
-        self.search = Search(32, thorough=False, **({"cost": cost} if cost else {}))
+            fusion.enable()
         if settings.checkpoint.exists():
             self._load()
 

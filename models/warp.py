@@ -4,12 +4,11 @@ Vectors are (B, 2, H/8, W/8) int32, vertical then horizontal, in quarter luma sa
 point from a block to where its content was in the previous picture. Positions outside the picture repeat its border.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.fusion import fused
 from models.picture import Planes
 
 BLOCK = 8
@@ -36,6 +35,7 @@ CHROMA_TAPS = (
 """Eighth-sample interpolation of ITU-T H.265, 8.5.3.3.3.3."""
 
 
+@fused
 def phases(plane: Tensor, taps: tuple[tuple[int, ...], ...]) -> Tensor:
     """All sub-sample positions of a plane of integers: (B, 1, H, W) -> (B, P·P, H, W), in 1/64, rounded to integers."""
     before = len(taps[0]) // 2 - 1
@@ -51,7 +51,6 @@ def phases(plane: Tensor, taps: tuple[tuple[int, ...], ...]) -> Tensor:
     return torch.stack(out, 1).div(64).round()
 
 
-@lru_cache(maxsize=32)
 def _overlap(length: int, block: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Along one axis: each sample's own block, the nearest other block, and the weight of its own (of 2·block)."""
     place = torch.arange(length, device=device)
@@ -83,6 +82,7 @@ def fetch(planes: Tensor, vectors: Tensor, shape: tuple[int, int]) -> Tensor:
     return planes.reshape(batch, -1).gather(1, index.reshape(batch, -1).long()).view(batch, *shape)
 
 
+@fused
 def _compensate(plane: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
     """One plane predicted from overlapped blocks: (B, 1, H, W) -> the same, in exact multiples of 2^-14."""
     height, width = plane.shape[-2:]
@@ -108,6 +108,7 @@ def compensate(reference: Planes, vectors: Tensor) -> Planes:
     )
 
 
+@fused
 def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
     """Bilinear warp of features at 1/8 resolution by the blocks' vectors: (B, C, H/8, W/8) -> the same."""
     batch, channels, height, width = context.shape

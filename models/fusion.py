@@ -1,0 +1,40 @@
+"""Optional compilation of functions that are many small element-wise steps.
+
+`@fused` marks them; nothing changes until `enable()` is called, which the trainer does where a C++ compiler or a GPU is
+at hand. Compilation costs a minute, so coding does not use it.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import wraps
+
+_enabled = False
+
+
+def enable() -> bool:
+    """Compile marked functions from now on; False, with no change, where there is nothing to compile with."""
+    global _enabled
+    import torch
+
+    if torch.cuda.is_available() or shutil.which("g++") or shutil.which("c++"):
+        torch._dynamo.config.recompile_limit = 64
+        _enabled = True
+    return _enabled
+
+
+def fused(function: Callable) -> Callable:
+    """Mark a function for compilation, one version for each shape."""
+    compiled = None
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        nonlocal compiled
+        if not _enabled:
+            return function(*args, **kwargs)
+        if compiled is None:
+            import torch
+
+            compiled = torch.compile(function, dynamic=False)
+        return compiled(*args, **kwargs)
+
+    return call
