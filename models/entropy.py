@@ -55,32 +55,55 @@ def flag_bits(flag: Tensor, logit: Tensor) -> Tensor:
     ) / math.log(2)
 
 
-def _frequencies(mass: np.ndarray) -> list[int]:
-    """Probabilities, the last one the escape's, -> cumulative integer frequencies; none is zero."""
+BYTES = SCALES + FLAGS
+"""The table of uniform bytes, for the values of escaped symbols."""
+
+
+def _cumulative(mass: np.ndarray) -> list[int]:
+    """Probabilities -> cumulative integer frequencies, none of them zero, and an empty last interval.
+
+    The empty interval stands where CompressAI's coder has its own escape, which can read without bounds.
+    """
     total = 1 << PRECISION
     counts = np.maximum(np.floor(mass * (total - len(mass))).astype(np.int64) + 1, 1)
     counts[np.argmax(counts)] += total - counts.sum()
-    return [0, *np.cumsum(counts).tolist()]
+    return [0, *np.cumsum(counts).tolist(), total]
 
 
 @lru_cache(maxsize=1)
 def tables() -> tuple[list[list[int]], list[int], list[int]]:
-    """Cumulative frequencies, lengths and first symbols of all tables (SCALES Laplace, then FLAGS Bernoulli)."""
+    """Cumulative frequencies, lengths and first symbols of all tables: Laplace, Bernoulli, bytes.
+
+    The symbol after a Laplace table's largest is its escape: two bytes with the value follow after all symbols.
+    """
     cumulative, offsets = [], []
     for index in range(SCALES):
         scale = SMALLEST * math.exp(STEP * index)
-        reach = min(max(2, math.ceil(scale * 9)), 512)
+        reach = _reach(index)
         x = np.arange(1, reach + 1)
         side = np.exp(-(x - 0.5) / scale) * -np.expm1(-1 / scale) / 2
         centre = -np.expm1(-0.5 / scale)
         escape = max(0.0, 1 - centre - 2 * side.sum())
-        cumulative.append(_frequencies(np.concatenate([side[::-1], [centre], side, [escape]])))
+        cumulative.append(_cumulative(np.concatenate([side[::-1], [centre], side, [escape]])))
         offsets.append(-reach)
     for index in range(FLAGS):
         one = 1 / (1 + math.exp(-(index + 0.5 - FLAGS / 2) * FLAG_STEP))
-        cumulative.append(_frequencies(np.array([1 - one, one, 0.0])))
+        cumulative.append(_cumulative(np.array([1 - one, one])))
         offsets.append(0)
+    cumulative.append(_cumulative(np.full(256, 1 / 256)))
+    offsets.append(0)
     return cumulative, [len(table) for table in cumulative], offsets
+
+
+def _reach(index: int) -> int:
+    """The largest symbol of a Laplace table that is not escaped."""
+    return min(max(2, math.ceil(SMALLEST * math.exp(STEP * index) * 9)), 512)
+
+
+@lru_cache(maxsize=1)
+def _reaches() -> np.ndarray:
+    """The largest symbol of every table; those that have no escape reach further than any symbol."""
+    return np.array([*map(_reach, range(SCALES)), *[1 << 20] * (FLAGS + 1)], np.int32)
 
 
 @lru_cache(maxsize=1)
@@ -107,24 +130,64 @@ class SymbolEncoder:
         self._indexes: list[np.ndarray] = []
 
     def write(self, symbols: Tensor, indexes: Tensor) -> None:
-        """Append integer symbols, each with the index of its table; both of any one shape."""
-        self._symbols.append(symbols.reshape(-1).to("cpu", torch.int32).numpy())
-        self._indexes.append(indexes.reshape(-1).to("cpu", torch.int32).numpy())
+        """Append integer symbols of 16 bits, each with the index of its table; both of any one shape."""
+        values = symbols.reshape(-1).to("cpu", torch.int32).numpy()
+        index = indexes.reshape(-1).to("cpu", torch.int32).numpy()
+        reach = _reaches()[index]
+        escaped = np.abs(values) > reach
+        self._append(np.where(escaped, reach + 1, values), index)
+        if escaped.any():
+            extra = np.ascontiguousarray(values[escaped], "<i2").view(np.uint8)
+            self._append(extra.astype(np.int32), np.full(len(extra), BYTES, np.int32))
+
+    def _append(self, symbols: np.ndarray, indexes: np.ndarray) -> None:
+        self._symbols.append(symbols)
+        self._indexes.append(indexes)
 
     def finish(self) -> bytes:
+        """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
         return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), indexes.tolist(), *tables())
 
 
 class SymbolDecoder:
-    """Reads the symbols of one frame back, in the order in which they were written."""
+    """Reads the symbols of one frame back, in the order in which they were written.
 
-    def __init__(self, payload: bytes):
+    Args:
+        payload: from `SymbolEncoder.finish`.
+        most: no more symbols than this are ever read. The coder takes up to 16 bits a symbol and knows no end, so that
+            many zeros are put behind the payload: damage gives wrong symbols, never a read out of bounds.
+
+    Raises:
+        ValueError: no payload begins like this one.
+    """
+
+    def __init__(self, payload: bytes, most: int):
+        state = int.from_bytes(payload[:8], "little")
+        if len(payload) < 8 or not 1 << 31 <= state < 1 << 63:
+            raise ValueError("the payload does not begin with a valid state of the entropy coder")
+        self._left = most
         self._decoder = _rans().RansDecoder()
-        self._decoder.set_stream(payload)
+        self._decoder.set_stream(payload + bytes(2 * most + 16))
 
     def read(self, indexes: Tensor) -> Tensor:
-        """Symbols, as int32 in the shape and on the device of `indexes`."""
-        flat = indexes.reshape(-1).to("cpu", torch.int32).tolist()
-        symbols = self._decoder.decode_stream(flat, *tables()) if flat else []
-        return torch.tensor(symbols, dtype=torch.int32).reshape(indexes.shape).to(indexes.device)
+        """Symbols, as int32 in the shape and on the device of `indexes`.
+
+        Raises:
+            ValueError: more symbols than a frame can have.
+        """
+        index = indexes.reshape(-1).to("cpu", torch.int32).numpy()
+        symbols = self._take(index)
+        escaped = np.abs(symbols) > _reaches()[index]
+        if escaped.any():
+            extra = self._take(np.full(2 * int(escaped.sum()), BYTES, np.int32))
+            symbols[escaped] = extra.astype(np.uint8).view("<i2")
+        return torch.from_numpy(symbols).reshape(indexes.shape).to(indexes.device)
+
+    def _take(self, indexes: np.ndarray) -> np.ndarray:
+        self._left -= len(indexes)
+        if self._left < 0:
+            raise ValueError("the payload holds more symbols than a picture of this size can have")
+        if not len(indexes):
+            return np.zeros(0, np.int32)
+        return np.array(self._decoder.decode_stream(indexes.tolist(), *tables()), np.int32)

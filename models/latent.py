@@ -5,9 +5,8 @@ temporal context as in conditional coding. Scales depend on nothing that is deco
 one go; symbols whose scale is tiny are not coded at all.
 """
 
-from dataclasses import dataclass
-
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,9 @@ from torch.nn import functional as F
 from models.blocks import Block, RateGain, RateTable, down, gain, up
 from models.entropy import SKIP, SymbolDecoder, SymbolEncoder, laplace_bits, scale_index
 from models.presets import LAMBDA_RATIO, Preset
+
+LIMIT = 32767
+"""Largest symbol that can be coded."""
 
 HYPER_ALIGN = 4
 """z lies on a grid four times coarser than y's."""
@@ -91,10 +93,10 @@ class Latent(nn.Module):
 
     def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolEncoder) -> Tensor:
         """Write z and y of one frame; returns the ŷ that `decode` will return."""
-        z = self.hyper(y, rate).round()
+        z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        symbols = (y * self.step(rate) - prior.mean).round()
+        symbols = (y * self.step(rate) - prior.mean).round().clamp(-LIMIT, LIMIT)
         index = scale_index(prior.scale)
         coded = index >= SKIP
         coder.write(symbols[coded], index[coded])

@@ -1,0 +1,80 @@
+"""What a coding command tells people and scripts: a progress bar while it runs, a summary at its end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import click
+from tqdm import tqdm
+
+from nvc_cli.frame import VideoInfo
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of a whole clip. `seconds` and `fps` count the time in the codec and in reading and writing, not the start."""
+
+    frames: int
+    bytes: int
+    kbps: float
+    bpp: float
+    seconds: float
+    fps: float
+    codec_fps: float  # median over frames of the codec's own time
+
+
+class Meter:
+    """Counts frames and bytes, and shows them on a terminal."""
+
+    def __init__(self, info: VideoInfo, total: int | None, verb: str):
+        self.info, self.frames, self.bytes = info, 0, 0
+        self.begin = time.monotonic()
+        self.times: list[float] = []
+        self.bar = tqdm(total=total, desc=verb, unit="frame", file=sys.stderr, disable=None if sys.stderr.isatty() else True)
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """Times the codec's work on one frame."""
+        begin = time.monotonic()
+        yield
+        self.times.append(time.monotonic() - begin)
+
+    def count(self, size: int) -> None:
+        """One more frame, of `size` bytes in the stream."""
+        self.frames += 1
+        self.bytes += size
+        self.bar.set_postfix_str(f"{8 * self.bytes * float(self.info.fps) / self.frames / 1000:.1f} kbit/s", refresh=False)
+        self.bar.update()
+
+    def summary(self, size: int) -> Summary:
+        """Close the bar and sum up; `size` is the whole stream's."""
+        self.bar.close()
+        seconds = time.monotonic() - self.begin
+        frames = max(self.frames, 1)
+        bits = 8 * size
+        middle = sorted(self.times)[len(self.times) // 2] if self.times else 0.0
+        return Summary(
+            frames=self.frames,
+            bytes=size,
+            kbps=bits * float(self.info.fps) / frames / 1000,
+            bpp=bits / frames / (self.info.width * self.info.height),
+            seconds=seconds,
+            fps=self.frames / seconds if seconds else 0.0,
+            codec_fps=1 / middle if middle else 0.0,
+        )
+
+
+def tell(summary: Summary, verb: str, target: str, as_json: bool) -> None:
+    """The summary for people on stderr, for scripts on stdout."""
+    click.echo(
+        f"{verb} {summary.frames} frames to {target}: {summary.bytes} bytes, {summary.kbps:.1f} kbit/s, "
+        f"{summary.bpp:.4f} bits/pixel, {summary.fps:.1f} frames/s",
+        err=True,
+    )
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))

@@ -1,0 +1,54 @@
+"""Where the networks run: device, threads, and the model by name, with errors a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from nvc_cli.errors import NvcError
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.weights import Model
+
+
+def runtime_options(command: Callable) -> Callable:
+    """The options --device and --threads."""
+    command = click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads. [default: all cores]")(command)
+    return click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to run; auto takes CUDA when there is one."
+    )(command)
+
+
+def choose_device(name: str, threads: int | None) -> torch.device:
+    """Set the number of threads, and turn `auto`, `cpu` or `cuda` into a device.
+
+    Raises:
+        NvcError: CUDA was asked for and there is none.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise NvcError("--device cuda: PyTorch finds no CUDA device here; use --device cpu, or check the driver")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def load_model(name: str, device: torch.device) -> Model:
+    """The shipped model of this name, or the one in a .safetensors file.
+
+    Raises:
+        NvcError: there is no such model.
+    """
+    from models.weights import WeightsError, load
+
+    try:
+        return load(name, device)
+    except WeightsError as error:
+        raise NvcError(str(error)) from error
