@@ -21,6 +21,9 @@ class Block(nn.Module):
         self.widen = nn.Conv2d(half, channels, 1)
         self.expand = nn.Conv2d(channels, 2 * channels, 1)
         self.contract = nn.Conv2d(2 * channels, channels, 1)
+        for branch in (self.widen, self.contract):  # the identity at first
+            nn.init.zeros_(branch.weight)
+            nn.init.zeros_(branch.bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = x + self.widen(self.spatial(F.relu(self.narrow(x))))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.entropy import SymbolDecoder, SymbolEncoder
 from models.filters import Enhancer
+from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
 from models.motion import Motion
@@ -45,6 +46,8 @@ class Codec(nn.Module):
         self.inter = Inter(preset)
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
+        initialise_intra(self.intra)
+        initialise_inter(self.inter)
 
     # Training
 

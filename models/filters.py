@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import RateGain, blocks, gain
-from models.presets import PICTURE, Preset
+from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 
 
 class ContextFilter(nn.Module):
@@ -37,4 +37,6 @@ class Enhancer(nn.Module):
     def forward(self, picture: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8), (B, C, H/8, W/8) -> correction (B, 96, H/8, W/8)."""
         x = gain(self.enter(torch.cat([picture, context], 1)), self.gain(rate))
-        return self.leave(self.body(x)).float()
+        # Corrections are as large as the errors: their scale is given, so that one rate does not learn at another's cost.
+        size = LAMBDA_RATIO ** ((rate - RATES) / 32)
+        return self.leave(self.body(x)).float() * size[:, None, None, None]

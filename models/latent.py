@@ -46,17 +46,17 @@ class Latent(nn.Module):
 
     def __init__(self, preset: Preset, context: int):
         super().__init__()
-        n, z, width = preset.latent, preset.hyper, preset.prior
-        fine = math.log(40.0)
+        n, z, width, side = preset.latent, preset.hyper, preset.prior, preset.side
+        fine = math.log(64.0)  # steps of four grey levels, for an orthonormal transform
         coarse = fine - 8 * 0.5 * math.log(LAMBDA_RATIO)
         self.step = RateGain(n, fine, coarse)
         self.unstep = RateGain(n, -fine, -coarse)
         self.hyper_gain = RateGain(n, fine / 2, coarse / 2)
         self.hyper_encoder = nn.Sequential(nn.Conv2d(n, 64, 1), nn.ReLU(), down(64, 64), nn.ReLU(), down(64, z))
         self.hyper_scale = RateTable(z, -0.3, -0.3)
-        self.hyper_decoder = nn.Sequential(up(z, 64), nn.ReLU(), up(64, n), nn.ReLU())
-        self.temporal = down(context, n) if context else None
-        self.fuse = nn.Conv2d(2 * n if context else n, width, 1)
+        self.hyper_decoder = nn.Sequential(up(z, 64), nn.ReLU(), up(64, side), nn.ReLU())
+        self.temporal = down(context, side) if context else None
+        self.fuse = nn.Conv2d(2 * side if context else side, width, 1)
         self.fuse_gain = RateGain(width)
         self.refine = Block(width)
         self.parameters_out = nn.Conv2d(width, 2 * n, 1)

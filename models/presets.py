@@ -20,6 +20,7 @@ class Preset:
     context: int  # channels of the context c at 1/8
     latent: int  # channels of y at 1/16
     hyper: int  # channels of z at 1/64
+    side: int  # channels at 1/16 that each of hyperprior and temporal context contribute to the prior
     prior: int  # channels of the entropy parameter network at 1/16
     encoder_blocks: int
     context_blocks: int
@@ -31,8 +32,8 @@ class Preset:
 
 
 PRESETS = {
-    "tiny": Preset("tiny", 96, 128, 48, 160, 2, 2, 3, 1, 2, 128, 3),
-    "base": Preset("base", 224, 192, 96, 288, 3, 4, 5, 2, 3, 256, 5),
+    "tiny": Preset("tiny", 96, 384, 48, 96, 160, 2, 2, 3, 1, 2, 128, 3),
+    "base": Preset("base", 224, 384, 96, 192, 288, 3, 4, 5, 2, 3, 256, 5),
 }
 
 
