@@ -16,6 +16,9 @@ from models.presets import Preset
 from models.search import Search
 from models.warp import compensate, warp_context
 
+MOST_SYMBOLS = 5
+"""No frame has more symbols per luma sample: y has up to 1.5, each with two bytes more if it is escaped, z and vectors few."""
+
 
 @dataclass(frozen=True)
 class State:
