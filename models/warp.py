@@ -40,15 +40,23 @@ def phases(plane: Tensor, taps: tuple[tuple[int, ...], ...]) -> Tensor:
     """All sub-sample positions of a plane of integers: (B, 1, H, W) -> (B, P·P, H, W), in 1/64, rounded to integers."""
     before = len(taps[0]) // 2 - 1
     after = len(taps[0]) - 1 - before
-    height, width = plane.shape[-2:]
-    rows = F.pad(plane, (0, 0, before, after), mode="replicate")
-    out = []
-    for vertical in taps:
-        line = sum(t * rows[:, 0, k : k + height] for k, t in enumerate(vertical) if t)
-        line = F.pad(line, (before, after), mode="replicate")
-        for horizontal in taps:
-            out.append(sum(t * line[..., k : k + width] for k, t in enumerate(horizontal) if t))
-    return torch.stack(out, 1).div(64).round()
+    batch, _, height, width = plane.shape
+    rows = F.pad(plane, (before, after, before, after), mode="replicate")[:, 0]
+    out = plane.new_empty(batch, len(taps) ** 2, height, width)
+    for i, vertical in enumerate(taps):
+        line = _weighted([rows[:, k : k + height] for k in range(len(vertical))], vertical)
+        for j, horizontal in enumerate(taps):
+            out[:, i * len(taps) + j] = _weighted([line[..., k : k + width] for k in range(len(horizontal))], horizontal)
+    return out.div_(64).round_()
+
+
+def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
+    """The sum of the terms that have a weight."""
+    (first, *rest) = ((term, weight) for term, weight in zip(terms, weights) if weight)
+    total = first[0] * first[1]
+    for term, weight in rest:
+        total.add_(term, alpha=weight)
+    return total
 
 
 def _overlap(length: int, block: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
