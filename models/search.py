@@ -32,7 +32,7 @@ def neighbours(field: Tensor) -> Tensor:
 
 def median(candidates: Tensor) -> Tensor:
     """Component-wise median of four: the mean of the middle two, rounded down."""
-    return (candidates.sum(0) - candidates.amax(0) - candidates.amin(0)) >> 1
+    return (candidates.sum(0, dtype=candidates.dtype) - candidates.amax(0) - candidates.amin(0)) >> 1
 
 
 @fused
