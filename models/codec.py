@@ -16,10 +16,6 @@ from models.presets import Preset
 from models.search import Search
 from models.warp import compensate, warp_context
 
-MOST_SYMBOLS = 5
-"""No frame has more symbols per luma sample: y has up to 1.5, each with two bytes more if it is escaped, z and vectors few."""
-
-
 @dataclass(frozen=True)
 class State:
     """What the decoder keeps from one frame to the next."""
@@ -86,6 +82,12 @@ class Codec(nn.Module):
         return to_planes(features + self.enhancer(features.to(context.dtype), context, rate))
 
     # Coding. Encoder and decoder run the same functions on the same numbers.
+
+    def symbols(self, height: int, width: int) -> int:
+        """The most symbols that a frame of an aligned size can have: y, z, and a flag and two differences for every vector."""
+        y = self.preset.latent * (height // 16) * (width // 16)
+        z = self.preset.hyper * -(-height // 64) * -(-width // 64)
+        return y + z + 3 * (height // 8) * (width // 8)
 
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolEncoder) -> State:
         """Write a keyframe; returns the decoder's state after it."""

@@ -155,8 +155,9 @@ class SymbolDecoder:
 
     Args:
         payload: from `SymbolEncoder.finish`.
-        most: no more symbols than this are ever read. The coder takes up to 16 bits a symbol and knows no end, so that
-            many zeros are put behind the payload: damage gives wrong symbols, never a read out of bounds.
+        most: no more symbols than this are ever read, the bytes of escapes not counted; of these there are at most as
+            many as the payload has bytes. The coder takes up to 16 bits a symbol and knows no end, so that many zeros
+            are put behind the payload: damage gives wrong symbols, never a read out of bounds.
 
     Raises:
         ValueError: no payload begins like this one.
@@ -166,9 +167,9 @@ class SymbolDecoder:
         state = int.from_bytes(payload[:8], "little")
         if len(payload) < 8 or not 1 << 31 <= state < 1 << 63:
             raise ValueError("the payload does not begin with a valid state of the entropy coder")
-        self._left = most
+        self._left = most + len(payload)
         self._decoder = _rans().RansDecoder()
-        self._decoder.set_stream(payload + bytes(2 * most + 16))
+        self._decoder.set_stream(payload + bytes(2 * self._left + 16))
 
     def read(self, indexes: Tensor) -> Tensor:
         """Symbols, as int32 in the shape and on the device of `indexes`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.codec import MOST_SYMBOLS, State
+from models.codec import State
 from models.entropy import SymbolDecoder
 from models.picture import aligned
 from models.weights import Model
@@ -48,7 +48,7 @@ class Decoder:
         """
         rate = torch.tensor([packet.rate], device=self.device)
         try:
-            coder = SymbolDecoder(packet.payload, MOST_SYMBOLS * self.height * self.width)
+            coder = SymbolDecoder(packet.payload, self.codec.symbols(self.height, self.width))
             if packet.keyframe:
                 self.state = self.codec.decode_keyframe(self.height, self.width, rate, coder)
             else:
