@@ -16,6 +16,7 @@ from models.presets import Preset
 from models.search import Search
 from models.warp import compensate, warp_context
 
+
 @dataclass(frozen=True)
 class State:
     """What the decoder keeps from one frame to the next."""
