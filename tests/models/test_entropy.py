@@ -1,0 +1,200 @@
+"""The entropy coder is exactly invertible, costs what training believes it costs, and survives any payload."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.entropy import (
+    BYTES,
+    FLAG_STEP,
+    FLAGS,
+    PRECISION,
+    SCALES,
+    SMALLEST,
+    STEP,
+    SymbolDecoder,
+    SymbolEncoder,
+    flag_bits,
+    flag_index,
+    laplace_bits,
+    scale_index,
+    tables,
+)
+
+GOLDEN_TABLES = "6ec4926acdfe8b7880b9258845e3d8b422dfb7e91ce2ff3bc2d7bbcaf734e8d2"
+
+Group = tuple[Tensor, Tensor]  # symbols and table indexes
+
+
+def write(groups: list[Group]) -> bytes:
+    coder = SymbolEncoder()
+    for symbols, indexes in groups:
+        coder.write(symbols, indexes)
+    return coder.finish()
+
+
+def assert_round_trip(groups: list[Group]) -> bytes:
+    payload = write(groups)
+    coder = SymbolDecoder(payload, sum(symbols.numel() for symbols, _ in groups))
+    for symbols, indexes in groups:
+        read = coder.read(indexes)
+        assert read.dtype == torch.int32
+        assert torch.equal(read, symbols.int())
+    return payload
+
+
+def laplace(shape: tuple[int, ...], seed: int = 0) -> Group:
+    """Symbols that are distributed as their tables say, of all tables."""
+    random = np.random.default_rng(seed)
+    index = random.integers(0, SCALES, shape)
+    symbols = np.rint(random.laplace(0, SMALLEST * np.exp(STEP * index)))
+    return torch.from_numpy(symbols).int(), torch.from_numpy(index).int()
+
+
+def code_length(symbol: int, index: int) -> float:
+    cumulative, _, offsets = tables()
+    place = symbol - offsets[index]
+    return PRECISION - math.log2(cumulative[index][place + 1] - cumulative[index][place])
+
+
+def test_tables_are_what_the_coder_expects() -> None:
+    cumulative, lengths, offsets = tables()
+    assert len(cumulative) == len(lengths) == len(offsets) == SCALES + FLAGS + 1 == BYTES + 1
+    for table, length in zip(cumulative, lengths):
+        assert len(table) == length
+        assert table[0] == 0 and table[-1] == table[-2] == 1 << PRECISION
+        assert all(a < b for a, b in zip(table, table[1:-1])), "a symbol without an interval cannot be coded"
+
+
+def test_laplace_tables_are_symmetric_around_zero() -> None:
+    cumulative, _, offsets = tables()
+    for table, offset in zip(cumulative[:SCALES], offsets):
+        widths = np.diff(table)[: 1 - 2 * offset]
+        centre = -offset
+        assert np.array_equal(widths[:centre], widths[centre + 1 :][::-1])
+        assert (np.diff(widths[: centre + 1]) >= 0).all()
+
+
+def test_golden_tables() -> None:
+    digest = hashlib.sha256(repr(tables()).encode()).hexdigest()
+    assert digest == GOLDEN_TABLES, "every stream written so far would be unreadable"
+
+
+def test_symbols_of_every_table() -> None:
+    flags = torch.randint(0, 2, (4, FLAGS), generator=torch.Generator().manual_seed(0))
+    index = SCALES + torch.arange(FLAGS).expand(4, FLAGS)
+    assert_round_trip([laplace((1, 48, 2, 3)), (flags, index), laplace((3000,), 1)])
+
+
+def test_symbols_far_out_of_range_are_escaped() -> None:
+    extremes = torch.tensor([0, 1, -1, 2, 3, -3, 10, 255, 256, -257, 511, 512, 513, -513, 32767, -32767, -32768])
+    groups = [(extremes, torch.full_like(extremes, index)) for index in (0, 2, 20, SCALES - 1)]
+    assert_round_trip([laplace((50,)), *groups, laplace((50,), 1)])
+
+
+def test_groups_may_be_empty() -> None:
+    nothing = (torch.zeros(0), torch.zeros(0, dtype=torch.int32))
+    assert assert_round_trip([nothing, laplace((8,)), nothing, laplace((5,), 1), nothing]) == write([laplace((8,)), laplace((5,), 1)])
+
+
+def test_the_likeliest_symbols_cost_next_to_nothing() -> None:
+    zeros = torch.zeros(20000, dtype=torch.int32)
+    assert len(write([(zeros, zeros + 2)])) < 100
+
+
+def test_the_coder_reaches_the_code_lengths() -> None:
+    symbols, indexes = laplace((5000,))
+    escape = torch.tensor([-tables()[2][i] for i in indexes.tolist()])
+    symbols = torch.minimum(torch.maximum(symbols, -escape), escape)
+    expected = sum(code_length(s, i) for s, i in zip(symbols.tolist(), indexes.tolist()))
+    assert 8 * len(write([(symbols, indexes)])) == pytest.approx(expected, abs=80)
+
+
+@pytest.mark.parametrize("index", [0, 2, 10, 22, 40])
+def test_laplace_bits_are_the_tables_code_lengths(index: int) -> None:
+    raw = torch.tensor(math.log(SMALLEST) + STEP * index)
+    assert int(scale_index(raw)) == index
+    for symbol in range(tables()[2][index], -tables()[2][index] + 1):
+        length = code_length(symbol, index)
+        if length < 8:
+            assert float(laplace_bits(torch.tensor(symbol), raw)) == pytest.approx(length, abs=0.05)
+        else:  # rare symbols get a little more room in the table than their share
+            assert float(laplace_bits(torch.tensor(symbol), raw)) == pytest.approx(length, rel=0.1)
+
+
+@pytest.mark.parametrize("index", range(SCALES))
+def test_tables_lose_next_to_nothing_against_laplace_bits(index: int) -> None:
+    symbols = torch.arange(tables()[2][index], -tables()[2][index] + 1)
+    expected = laplace_bits(symbols, torch.tensor(math.log(SMALLEST) + STEP * index)).double()
+    share = torch.exp2(-expected)
+    lengths = torch.tensor([code_length(int(symbol), index) for symbol in symbols])
+    assert -0.01 < float((share * (lengths - expected)).sum()) < 0.03
+
+
+@pytest.mark.parametrize("x", [0.0, 0.3, 0.4999, 0.5, 0.7, 3.2, 1000.0, -1000.0])
+@pytest.mark.parametrize("raw", [-100.0, -1.0, 0.0, 3.0, 100.0])
+def test_laplace_bits_are_finite_with_finite_gradients(x: float, raw: float) -> None:
+    noisy, scale = torch.tensor(x, requires_grad=True), torch.tensor(raw, requires_grad=True)
+    bits = laplace_bits(noisy, scale)
+    bits.backward()
+    assert 0 <= float(bits.detach()) <= PRECISION + 1e-3
+    assert torch.isfinite(noisy.grad) and torch.isfinite(scale.grad)
+
+
+@pytest.mark.parametrize("index", [0, 5, 20, 31, 32, 50, FLAGS - 1])
+@pytest.mark.parametrize("flag", [0, 1])
+def test_flag_bits_are_the_tables_code_lengths(index: int, flag: int) -> None:
+    logit = torch.tensor((index + 0.5 - FLAGS / 2) * FLAG_STEP)
+    assert int(flag_index(logit)) == SCALES + index
+    assert float(flag_bits(torch.tensor(flag), logit)) == pytest.approx(code_length(flag, SCALES + index), abs=0.1)
+
+
+def test_indexes_stay_in_range() -> None:
+    extreme = torch.tensor([-1e9, -50.0, 0.0, 50.0, 1e9])
+    assert scale_index(extreme).tolist()[0] == 0 and scale_index(extreme).tolist()[-1] == SCALES - 1
+    assert flag_index(extreme).tolist()[0] == SCALES and flag_index(extreme).tolist()[-1] == BYTES - 1
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_a_payload_without_a_state_is_refused(length: int) -> None:
+    with pytest.raises(ValueError, match="payload"):
+        SymbolDecoder(b"\x01" * length, 100)
+
+
+@pytest.mark.parametrize("start", [bytes(8), b"\xff" * 8])
+def test_an_impossible_state_is_refused(start: bytes) -> None:
+    with pytest.raises(ValueError, match="payload"):
+        SymbolDecoder(start + bytes(100), 100)
+
+
+def test_no_more_symbols_than_allowed() -> None:
+    zeros = torch.zeros(200, dtype=torch.int32)
+    payload = write([(zeros, zeros)])
+    coder = SymbolDecoder(payload, 199 - len(payload))
+    with pytest.raises(ValueError, match="more symbols"):
+        coder.read(zeros)
+
+
+def test_damage_gives_an_error_or_wrong_symbols_never_a_crash() -> None:
+    symbols, indexes = laplace((2000,))
+    payload = write([(symbols, indexes)])
+    random = np.random.default_rng(0)
+    damaged = [payload[: int(cut)] for cut in random.integers(8, len(payload), 40)]
+    for place in random.integers(0, len(payload), 60):
+        damaged.append(payload[:place] + bytes([payload[place] ^ int(random.integers(1, 256))]) + payload[place + 1 :])
+    damaged += [random.bytes(int(length)) for length in random.integers(8, 300, 40)]
+    wrong = 0
+    for data in damaged:
+        try:
+            read = SymbolDecoder(data, 2000).read(indexes)
+        except ValueError:
+            continue
+        assert read.shape == symbols.shape and read.abs().max() <= 32768
+        wrong += not torch.equal(read, symbols)
+    assert wrong > 50
