@@ -30,11 +30,6 @@ class Block(nn.Module):
         return x + self.contract(F.relu(self.expand(x)))
 
 
-def blocks(channels: int, count: int) -> nn.Sequential:
-    """`count` blocks in a row."""
-    return nn.Sequential(*(Block(channels) for _ in range(count)))
-
-
 def down(inputs: int, outputs: int) -> nn.Conv2d:
     """Halve the resolution: (B, inputs, H, W) -> (B, outputs, H/2, W/2)."""
     return nn.Conv2d(inputs, outputs, 2, stride=2)
@@ -78,3 +73,24 @@ class RateGain(RateTable):
 def gain(x: Tensor, vector: Tensor) -> Tensor:
     """Scale channels without promoting a bfloat16 activation to float32."""
     return x * vector.to(x.dtype)
+
+
+class Stack(nn.Module):
+    """Blocks in a row around which the input passes unchanged: x + strength · (blocks(x) - x), strength by channel and rate.
+
+    At high rates the path around the blocks carries a picture almost untouched; at low rates the blocks do the work.
+    """
+
+    def __init__(self, channels: int, count: int):
+        super().__init__()
+        self.gain = RateGain(channels)
+        self.body = nn.Sequential(*(Block(channels) for _ in range(count)))
+        self.strength = RateGain(channels, -2.5, 0.0)
+
+    def change(self, x: Tensor, rate: Tensor) -> Tensor:
+        """What the blocks add: (B, C, H, W) -> (B, C, H, W)."""
+        x = gain(x, self.gain(rate))
+        return gain(self.body(x) - x, self.strength(rate))
+
+    def forward(self, x: Tensor, rate: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x + self.change(x, rate)

@@ -57,7 +57,7 @@ class Codec(nn.Module):
         y = self.intra.analyse(features, rate)
         latent, bits = self.intra.latent(y, None, rate)
         context = self.intra.synthesise(latent, rate)
-        planes = to_planes(self.intra.reconstruct(context))
+        planes = to_planes(self.intra.reconstruct(context, rate))
         state = State(planes.detach().rounded(), context, _still(context))
         return Trained(state, planes, bits, torch.zeros_like(bits))
 
@@ -74,7 +74,7 @@ class Codec(nn.Module):
         context = self.inter.synthesise(latent, context, rate)
         switch = filtered[:, None, None, None].to(context.dtype)
         context = context + switch * self.inter.filter(context, rate)
-        planes = to_planes(self.inter.reconstruct(context, reference))
+        planes = to_planes(self.inter.reconstruct(context, reference, rate))
         return Trained(State(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
     def enhance(self, planes: Planes, context: Tensor, rate: Tensor) -> Planes:
@@ -119,7 +119,7 @@ class Codec(nn.Module):
 
     def _keyframe(self, latent: Tensor, rate: Tensor) -> State:
         context = self.intra.synthesise(latent, rate)
-        return State(to_planes(self.intra.reconstruct(context)).rounded(), context, _still(context))
+        return State(to_planes(self.intra.reconstruct(context, rate)).rounded(), context, _still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
         reference = to_features(compensate(state.picture, vectors))
@@ -148,7 +148,7 @@ class Unfiltered:
         context = self.context
         if filtered:
             context = context + self.inter.filter(context, self.rate)
-        picture = to_planes(self.inter.reconstruct(context, self.reference)).rounded()
+        picture = to_planes(self.inter.reconstruct(context, self.reference, self.rate)).rounded()
         return State(picture, context, self.vectors)
 
 

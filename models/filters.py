@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.blocks import RateGain, blocks, gain
+from models.blocks import Stack
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 
 
@@ -12,13 +12,10 @@ class ContextFilter(nn.Module):
 
     def __init__(self, preset: Preset):
         super().__init__()
-        self.gain = RateGain(preset.context)
-        self.body = blocks(preset.context, preset.filter_blocks)
-        self.out = RateGain(preset.context, -1.0, -1.0)
+        self.stack = Stack(preset.context, preset.filter_blocks)
 
     def forward(self, context: Tensor, rate: Tensor) -> Tensor:  # (B, C, H/8, W/8) -> the same
-        x = gain(context, self.gain(rate))
-        return gain(self.body(x) - x, self.out(rate))
+        return self.stack.change(context, rate)
 
 
 class Enhancer(nn.Module):
@@ -28,15 +25,14 @@ class Enhancer(nn.Module):
         super().__init__()
         width = preset.context
         self.enter = nn.Conv2d(PICTURE + preset.context, width, 1)
-        self.gain = RateGain(width)
-        self.body = blocks(width, preset.enhancer_blocks)
+        self.stack = Stack(width, preset.enhancer_blocks)
         self.leave = nn.Conv2d(width, PICTURE, 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, picture: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8), (B, C, H/8, W/8) -> correction (B, 96, H/8, W/8)."""
-        x = gain(self.enter(torch.cat([picture, context], 1)), self.gain(rate))
+        x = self.stack(self.enter(torch.cat([picture, context], 1)), rate)
         # Corrections are as large as the errors: their scale is given, so that one rate does not learn at another's cost.
         size = LAMBDA_RATIO ** ((rate - RATES) / 32)
-        return self.leave(self.body(x)).float() * size[:, None, None, None]
+        return self.leave(x).float() * size[:, None, None, None]

@@ -70,7 +70,7 @@ def initialise_intra(intra: nn.Module) -> None:
     _place(intra.enter, matrix, rest=0.2)
     _latent(intra.to_latent, intra.from_latent[0])
     _place(intra.to_context, identity)
-    _place(intra.head[1], matrix.T)
+    _place(intra.leave, matrix.T)
 
 
 def initialise_inter(inter: nn.Module) -> None:

@@ -12,7 +12,7 @@ from models.presets import PRESETS
 
 FOLDER = Path(__file__).parent / "weights"
 
-ENCODER_ONLY = ("enter.", "encoder.", "encoder_gain.", "to_latent.", "join.", "hyper_encoder.", "hyper_gain.")
+ENCODER_ONLY = ("enter.", "encoder.", "to_latent.", "join.", "hyper_encoder.", "hyper_gain.")
 """Parts that a decoder does not have; together with the enhancer they are not in the hash."""
 
 
