@@ -1,0 +1,188 @@
+"""nvc decode: its summary, and what it makes of streams that are damaged, cut off, or foreign."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from nvc_cli.stream import END_MARKER, Packet, StreamReader, pack_header, pack_packet
+
+Run = Callable[..., Result]
+Refused = Callable[..., str]
+ROOT = Path(__file__).parents[2]
+FRAME = 48 * 32 * 3 // 2
+
+
+def parts(stream: Path) -> tuple[bytes, list[Packet]]:
+    """The header's bytes, and the packets."""
+    with stream.open("rb") as file:
+        reader = StreamReader(file, stream.name)
+        return pack_header(reader.header), list(reader)
+
+
+def test_json(done: Run, stream: Path, model: str, tmp_path: Path) -> None:
+    result = done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model, "--json")
+    summary = json.loads(result.stdout)
+    assert {"frames", "bytes", "kbps", "bpp", "seconds", "fps", "codec_fps"} <= summary.keys()
+    assert (summary["frames"], summary["bytes"]) == (4, stream.stat().st_size)
+
+
+def test_the_summary_for_people_is_on_stderr(done: Run, stream: Path, model: str, tmp_path: Path) -> None:
+    result = done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model)
+    assert result.stdout == "" and "4 frames" in result.stderr
+
+
+@pytest.mark.parametrize("cut, whole", [(-1, 4), (-5, 3), (-30, 3)])
+def test_of_a_truncated_stream_all_whole_frames_are_written(
+    nvc: Run, done: Run, stream: Path, model: str, tmp_path: Path, cut: int, whole: int
+) -> None:
+    done("decode", stream, "-o", tmp_path / "all.yuv", "--model", model)
+    data = stream.read_bytes()
+    (tmp_path / "cut.nvc").write_bytes(data[:cut])
+    result = nvc("decode", tmp_path / "cut.nvc", "-o", tmp_path / "some.yuv", "--model", model)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "cut.nvc ends" in result.stderr.splitlines()[-1] and f"frame {whole}" in result.stderr
+    assert (tmp_path / "some.yuv").read_bytes() == (tmp_path / "all.yuv").read_bytes()[: whole * FRAME]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_truncated_pipe(nvc: Run, done: Run, stream: Path, model: str) -> None:
+    whole = done("decode", stream, "-o", "-", "--model", model).stdout_bytes
+    header, packets = parts(stream)
+    cut = header + b"".join(map(pack_packet, packets[:2])) + b"\x01"
+    result = nvc("decode", "-", "-o", "-", "--model", model, input=cut)
+    assert result.exit_code == 1 and "standard input ends inside frame 2" in result.stderr
+    assert result.stdout_bytes == whole[: len(whole) - 2 * (FRAME + len(b"FRAME\n"))]
+
+
+def test_a_stream_cut_off_before_the_first_frame(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
+    header, packets = parts(stream)
+    for cut in (b"N", header[:-1], header, header + pack_packet(packets[0])[:-1]):
+        (tmp_path / "cut.nvc").write_bytes(cut)
+        assert "cut.nvc ends" in refused("decode", tmp_path / "cut.nvc", "-o", tmp_path / "a.yuv", "--model", model)
+
+
+def test_a_stream_without_frames(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
+    (tmp_path / "none.nvc").write_bytes(parts(stream)[0] + END_MARKER)
+    refused("decode", tmp_path / "none.nvc", "-o", tmp_path / "a.yuv", "--model", model)
+
+
+@pytest.mark.parametrize("suffix", [".yuv", ".mkv"])
+def test_a_damaged_packet_is_named(refused: Refused, stream: Path, model: str, tmp_path: Path, suffix: str) -> None:
+    header, packets = parts(stream)
+    data = bytearray(stream.read_bytes())
+    data[len(header) + packets[0].size + packets[1].size + 20] ^= 1
+    (tmp_path / "bad.nvc").write_bytes(data)
+    line = refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / f"a{suffix}", "--model", model)
+    assert "frame 2" in line and "bad.nvc" in line and "CRC" in line
+
+
+def test_wrong_payloads_in_whole_packets_are_named(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
+    """As a faulty encoder may write them: the CRC is right, the content is not."""
+    header, packets = parts(stream)
+    random = np.random.default_rng(0)
+    for place in (0, 1):
+        payload = packets[place].payload
+        flipped = bytearray(payload)
+        flipped[len(payload) // 2] ^= 0x40
+        for wrong in (b"", payload[:7], bytes(100), payload[: len(payload) // 2], bytes(flipped), payload[:8] + random.bytes(50)):
+            changed = [*packets]
+            changed[place] = dataclasses.replace(packets[place], payload=wrong)
+            (tmp_path / "bad.nvc").write_bytes(header + b"".join(map(pack_packet, changed)) + END_MARKER)
+            line = refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
+            assert f"frame {place}" in line and "bad.nvc" in line
+
+
+@pytest.mark.parametrize("change", [{"rate": 1}, {"filtered": True}, {"refresh": True}, {"checksum": 7}])
+def test_wrong_fields_are_found_by_the_checksum(refused: Refused, stream: Path, model: str, tmp_path: Path, change: dict[str, object]) -> None:
+    header, packets = parts(stream)
+    if change == {"filtered": True}:
+        change = {"filtered": not packets[1].filtered}
+    packets[1] = dataclasses.replace(packets[1], **change)
+    (tmp_path / "bad.nvc").write_bytes(header + b"".join(map(pack_packet, packets)) + END_MARKER)
+    assert "frame 1" in refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
+
+
+def test_other_weights(refused: Refused, stream: Path, other_model: str, tmp_path: Path) -> None:
+    line = refused("decode", stream, "-o", tmp_path / "a.yuv", "--model", other_model)
+    assert "weights" in line and "noise" in line and "other" in line
+
+
+def test_a_model_that_is_not_here(refused: Refused, stream: Path, tmp_path: Path) -> None:
+    assert "the model noise is not in this package" in refused("decode", stream, "-o", tmp_path / "a.yuv")
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("gone.nvc", None, "cannot be opened"),
+    ("empty.nvc", b"", "ends inside its header"),
+    ("text.nvc", b"Dear diary,\n" * 50, "not an nvc stream"),
+    ("newer.nvc", b"NVC\x63" + bytes(60), "version 99"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_input(refused: Refused, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    line = refused("decode", tmp_path / name, "-o", tmp_path / "a.yuv")
+    assert words in line and name in line
+
+
+def test_a_folder_as_input(refused: Refused, tmp_path: Path) -> None:
+    refused("decode", tmp_path, "-o", tmp_path / "a.yuv")
+
+
+def test_nothing_is_overwritten_unasked(refused: Refused, done: Run, stream: Path, model: str, tmp_path: Path) -> None:
+    target = tmp_path / "a.yuv"
+    target.write_bytes(b"mine")
+    assert "a.yuv exists already" in refused("decode", stream, "-o", target, "--model", model)
+    assert target.read_bytes() == b"mine"
+    done("decode", stream, "-o", target, "--model", model, "-y")
+    assert len(target.read_bytes()) == 4 * FRAME
+
+
+def test_a_failure_leaves_the_old_file(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yuv").write_bytes(b"mine")
+    (tmp_path / "bad.nvc").write_bytes(stream.read_bytes()[:-20] + bytes(20))
+    refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model, "-y")
+    assert (tmp_path / "a.yuv").read_bytes() == b"mine"
+
+
+def test_targets_that_cannot_be_written(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
+    assert "no folder" in refused("decode", stream, "-o", tmp_path / "no" / "a.yuv", "--model", model)
+    assert "suffix" in refused("decode", stream, "-o", tmp_path / "a.what", "--model", model)
+    assert "nonsense" in refused("decode", stream, "-o", tmp_path / "a.mkv", "--codec", "nonsense", "--model", model)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk(refused: Refused, stream: Path, model: str) -> None:
+    assert "no space left" in refused("decode", stream, "-o", "/dev/full", "--model", model)
+
+
+def test_a_reader_that_leaves_early_is_no_error_worth_a_word(done: Run, stream: Path, model: str) -> None:
+    command = [sys.executable, "-m", "nvc_cli", "decode", str(stream), "-o", "-", "--model", model, "--threads", "1"]
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as closed:
+        result = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=120)
+    assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--json", "-o", "-"],
+    ["--frames", "0"],
+    ["--codec-option", "crf"],
+    ["--codec-option", "=18"],
+    ["--threads", "0"],
+    ["--device", "abacus"],
+])
+def test_wrong_usage(nvc: Run, stream: Path, tmp_path: Path, arguments: list[str]) -> None:
+    result = nvc("decode", stream, "-o", tmp_path / "a.yuv", *arguments)
+    assert result.exit_code == 2 and "Usage" in result.stderr
+    assert not list(tmp_path.iterdir())

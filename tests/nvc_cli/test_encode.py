@@ -1,0 +1,150 @@
+"""nvc encode: its summary, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from nvc_cli.stream import StreamReader
+
+Clip = Callable[..., Path]
+Run = Callable[..., Result]
+Refused = Callable[..., str]
+ROOT = Path(__file__).parents[2]
+KEYS = {"frames", "bytes", "kbps", "bpp", "seconds", "fps", "codec_fps"}
+
+
+def test_json(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    target = tmp_path / "a.nvc"
+    result = done("encode", clip(), "-o", target, "--model", model, "--json")
+    summary = json.loads(result.stdout)
+    assert KEYS <= summary.keys()
+    size = target.stat().st_size
+    assert (summary["frames"], summary["bytes"]) == (3, size)
+    assert summary["kbps"] == pytest.approx(8 * size * 25 / 3 / 1000)
+    assert summary["bpp"] == pytest.approx(8 * size / 3 / (48 * 32))
+    assert summary["seconds"] > 0 and summary["fps"] > 0 and summary["codec_fps"] > 0
+
+
+def test_the_summary_for_people_is_on_stderr(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    result = done("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model)
+    assert result.stdout == ""
+    assert "3 frames" in result.stderr and "a.nvc" in result.stderr
+
+
+def test_the_header_describes_source_and_model(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    done("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model, "--fps", "29.97")
+    with (tmp_path / "a.nvc").open("rb") as file:
+        header = StreamReader(file, "a").header
+    assert (header.width, header.height, header.model, header.source_format) == (48, 32, "noise", "yuv420p")
+    assert float(header.fps) == pytest.approx(29.97)
+
+
+def test_nothing_is_overwritten_unasked(refused: Refused, done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    target, recon = tmp_path / "a.nvc", tmp_path / "r.yuv"
+    target.write_bytes(b"mine")
+    assert "a.nvc exists already" in refused("encode", clip(), "-o", target, "--model", model)
+    assert target.read_bytes() == b"mine"
+    recon.write_bytes(b"mine too")
+    assert "r.yuv exists already" in refused("encode", clip(), "-o", tmp_path / "b.nvc", "--recon", recon, "--model", model)
+    assert recon.read_bytes() == b"mine too"
+    done("encode", clip(), "-o", target, "--recon", recon, "--model", model, "-y")
+    assert target.read_bytes().startswith(b"NVC") and len(recon.read_bytes()) == 3 * 48 * 32 * 3 // 2
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("gone.y4m", None, "there is no file"),
+    ("gone.mkv", None, "there is no file"),
+    ("empty.y4m", b"", "is empty"),
+    ("empty_16x16.yuv", b"", "is empty"),
+    ("text.y4m", b"Dear diary,\n" * 50, "not a y4m"),
+    ("text.mkv", b"Dear diary,\n" * 50, "text.mkv"),
+    ("text.txt", b"Dear diary,\n" * 50, "text.txt"),
+    ("short_32x32.yuv", bytes(32 * 32 * 3 // 2 + 1), "no whole number"),
+    ("nameless.yuv", bytes(100), "--size"),
+    ("small_8x8_25.yuv", bytes(96), "8x8"),
+    ("cut.y4m", b"YUV4MPEG2 W16 H16 F25:1 C420jpeg\nFRAME\n" + bytes(384) + b"FRAME\n" + bytes(10), "middle of frame 1"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_input(refused: Refused, model: str, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    line = refused("encode", tmp_path / name, "-o", tmp_path / "a.nvc", "--model", model)
+    assert words in line and name in line
+
+
+def test_bad_standard_input(refused: Refused, model: str, tmp_path: Path) -> None:
+    assert "standard input" in refused("encode", "-", "-o", tmp_path / "a.nvc", "--model", model, input=b"")
+    assert "standard input" in refused("encode", "-", "-o", tmp_path / "a.nvc", "--model", model, input=b"text\n")
+
+
+def test_a_folder_as_input(refused: Refused, model: str, tmp_path: Path) -> None:
+    assert "is a folder" in refused("encode", tmp_path, "-o", tmp_path / "a.nvc", "--model", model)
+
+
+def test_wrong_size_of_raw_video(refused: Refused, clip: Clip, model: str, tmp_path: Path) -> None:
+    assert "no whole number" in refused("encode", clip(suffix=".yuv"), "--size", "50x32", "-o", tmp_path / "a.nvc", "--model", model)
+    assert "48x32" in refused("encode", clip(), "--size", "50x32", "-o", tmp_path / "a.nvc", "--model", model)
+
+
+def test_unknown_models(refused: Refused, clip: Clip, tmp_path: Path) -> None:
+    assert "the model gigantic" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", "gigantic")
+    assert "gone.safetensors" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", "gone.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    assert "not a weights file" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", tmp_path / "text.safetensors")
+
+
+def test_targets_that_cannot_be_written(refused: Refused, clip: Clip, model: str, tmp_path: Path) -> None:
+    assert "no folder" in refused("encode", clip(), "-o", tmp_path / "no" / "a.nvc", "--model", model)
+    assert "is a folder" in refused("encode", clip(), "-o", tmp_path, "--model", model)
+    assert "suffix" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--recon", tmp_path / "a.what", "--model", model)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk(refused: Refused, clip: Clip, model: str, tmp_path: Path) -> None:
+    assert "no space left" in refused("encode", clip(), "-o", "/dev/full", "--model", model)
+    assert "no space left" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--recon", "/dev/full", "--model", model)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_standard_output(clip: Clip, model: str) -> None:
+    command = [sys.executable, "-m", "nvc_cli", "encode", str(clip()), "-o", "-", "--model", model, "--threads", "1"]
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=120)
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+    assert "no space left" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--qp", "7.1"],
+    ["--qp", "0.05"],
+    ["--qp", "-1"],
+    ["--qp", "nan"],
+    ["--qp", "good"],
+    ["--keyint", "-1"],
+    ["--frames", "0"],
+    ["--filter", "maybe"],
+    ["--size", "0x16"],
+    ["--size", "16"],
+    ["--fps", "0"],
+    ["--fps", "1/0"],
+    ["--fps", "fast"],
+    ["--threads", "0"],
+    ["--recon", "-", "-o", "-"],
+    ["--json", "-o", "-"],
+    ["--json", "--recon", "-"],
+])
+def test_wrong_usage(nvc: Run, clip: Clip, tmp_path: Path, arguments: list[str]) -> None:
+    result = nvc("encode", clip(), "-o", tmp_path / "a.nvc", *arguments)
+    assert result.exit_code == 2 and "Usage" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_is_required(nvc: Run, clip: Clip) -> None:
+    assert nvc("encode", clip()).exit_code == 2
