@@ -51,22 +51,24 @@ def test_a_renamed_tensor_changes_the_hash(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, normative",
+    "part, normative",
     [
-        ("enhancer.enter.weight", False),
-        ("intra.enter.weight", False),
-        ("inter.enter.weight", True),
-        ("inter.join.bias", False),
-        ("inter.latent.hyper_encoder.0.weight", False),
-        ("inter.latent.hyper_decoder.0.0.weight", True),
-        ("inter.filter.out.knots", True),
-        ("motion.side.weight", True),
-        ("intra.latent.unstep.knots", True),
+        ("enhancer.", False),
+        ("intra.enter.", False),
+        ("inter.enter.", True),
+        ("inter.join.", False),
+        ("inter.encoder.", False),
+        ("inter.decoder.", True),
+        ("inter.filter.", True),
+        ("inter.latent.hyper_encoder.", False),
+        ("inter.latent.hyper_decoder.", True),
+        ("intra.latent.unstep.", True),
+        ("motion.", True),
     ],
 )
-def test_what_is_normative(codec: Codec, name: str, normative: bool) -> None:
-    assert name in codec.state_dict()
-    assert is_normative(name) is normative
+def test_what_is_normative(codec: Codec, part: str, normative: bool) -> None:
+    names = [name for name in codec.state_dict() if name.startswith(part)]
+    assert names and all(is_normative(name) is normative for name in names)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
