@@ -122,6 +122,14 @@ def _rans():
     return module
 
 
+def _checked(indexes: Tensor) -> np.ndarray:
+    """Flat table indexes, known to be in range: the coder itself would read out of bounds."""
+    index = indexes.reshape(-1).to("cpu", torch.int32).numpy()
+    if len(index) and not 0 <= index.min() <= index.max() <= BYTES:
+        raise ValueError("a symbol has no table of frequencies")
+    return index
+
+
 class SymbolEncoder:
     """Collects the symbols of one frame, in the order in which they will be decoded, and turns them into bytes."""
 
@@ -130,9 +138,15 @@ class SymbolEncoder:
         self._indexes: list[np.ndarray] = []
 
     def write(self, symbols: Tensor, indexes: Tensor) -> None:
-        """Append integer symbols of 16 bits, each with the index of its table; both of any one shape."""
+        """Append integer symbols of 16 bits, each with the index of its table; both of any one shape.
+
+        Raises:
+            ValueError: a symbol or an index is out of range, as when networks do not give numbers.
+        """
         values = symbols.reshape(-1).to("cpu", torch.int32).numpy()
-        index = indexes.reshape(-1).to("cpu", torch.int32).numpy()
+        index = _checked(indexes)
+        if len(values) and not -(1 << 15) <= values.min() <= values.max() < 1 << 15:
+            raise ValueError("a symbol does not fit 16 bits")
         reach = _reaches()[index]
         escaped = np.abs(values) > reach
         self._append(np.where(escaped, reach + 1, values), index)
@@ -175,9 +189,9 @@ class SymbolDecoder:
         """Symbols, as int32 in the shape and on the device of `indexes`.
 
         Raises:
-            ValueError: more symbols than a frame can have.
+            ValueError: more symbols than a frame can have, or an index is out of range, as when networks do not give numbers.
         """
-        index = indexes.reshape(-1).to("cpu", torch.int32).numpy()
+        index = _checked(indexes)
         symbols = self._take(index)
         escaped = np.abs(symbols) > _reaches()[index]
         if escaped.any():

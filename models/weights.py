@@ -107,5 +107,7 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
         codec.load_state_dict(state)
     except RuntimeError:
         raise WeightsError(f"{path}: the weights do not fit the preset {preset} of this version; train or fetch new ones") from None
+    if not all(torch.isfinite(tensor).all() for tensor in state.values()):
+        raise WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Model(codec, path.stem, weights_hash(state))

@@ -103,6 +103,16 @@ def test_weights_of_another_shape(codec: Codec, tmp_path: Path) -> None:
         load(str(target))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_weights_that_are_not_numbers(codec: Codec, tmp_path: Path, value: float) -> None:
+    target = tmp_path / "diverged.safetensors"
+    bias = codec.inter.join.bias.clone()
+    bias[0] = value  # the last is not a number in 16 bits
+    save({**codec.state_dict(), "inter.join.bias": bias}, "tiny", target)
+    with pytest.raises(WeightsError, match="diverged.safetensors: the weights are not all finite"):
+        load(str(target))
+
+
 def test_an_unknown_name() -> None:
     with pytest.raises(WeightsError, match="the model gigantic is not in this package"):
         load("gigantic")
