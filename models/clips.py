@@ -1,7 +1,10 @@
 """Training video: every clip decoded once into memory, crops and augmentation on the device."""
 
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -9,11 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from models.picture import Planes
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts"}
+LONGEST = 600
+"""Frames that are used of one video, from its beginning."""
+SMALLEST = 16
+"""Videos with a side of fewer luma samples are left out."""
 
 
 @dataclass(frozen=True)
@@ -36,51 +42,105 @@ def _planes(frame) -> list[np.ndarray]:
     return out
 
 
-def read_clip(path: Path, limit: int = 600) -> Clip | None:
-    """Decode the first `limit` frames of a video; None if there are not two frames in it that decode."""
+def read_clip(path: Path, limit: int = LONGEST) -> Clip | None:
+    """Decode the first `limit` frames of a video, up to the first that is damaged or of another size.
+
+    None if fewer than two frames of at least 16×16 decode.
+    """
     import av
 
-    frames = []
+    frames: list[list[np.ndarray]] = []
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
-                frames.append(_planes(frame))
+                planes = _planes(frame)
+                if min(planes[0].shape) < SMALLEST or (frames and planes[0].shape != frames[0][0].shape):
+                    break
+                frames.append(planes)
                 if len(frames) == limit:
                     break
     except (av.FFmpegError, IndexError, OSError):
-        pass
+        pass  # no video, or cut short: what was decoded before is good
     if len(frames) < 2:
         return None
     return Clip(*(torch.from_numpy(np.stack(planes)) for planes in zip(*frames)))
+
+
+def _extent(path: Path) -> tuple[int, int]:
+    """What a video's header promises: frames, at most LONGEST, and bytes of a decoded frame; (0, 0) if it has none."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return min(stream.frames or LONGEST, LONGEST), stream.width * stream.height * 3 // 2
+    except (av.FFmpegError, IndexError, OSError):
+        return 0, 0
+
+
+def fitting_limit(extents: list[tuple[int, int]], room: int) -> int:
+    """How many frames of every video can be kept in `room` bytes; extents are frames and bytes a frame."""
+    limit = LONGEST
+    while limit > 2 and sum(min(frames, limit) * size for frames, size in extents) > room:
+        limit = max(2, limit * 3 // 4)
+    return limit
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that clips may take: half of the memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
 
 
 class Clips:
     """Random chains of frames from all videos below a folder.
 
     Args:
-        folder: searched recursively for videos.
+        folder: searched recursively for videos, without hidden files.
         device: where the frames are kept and cropped.
+        watch: wraps the loop over clips that are read, and is told how many there are; for a progress bar.
 
     Raises:
-        ValueError: there is no video in the folder.
+        ValueError: the folder is missing, or there is no video in it.
     """
 
-    def __init__(self, folder: Path, device: torch.device):
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        with ThreadPoolExecutor(4) as pool:
-            loaded = tqdm(pool.map(read_clip, paths), total=len(paths), desc="reading clips", unit="clip", disable=None)
-            found = [clip for clip in loaded if clip is not None]
-        if not found:
+    def __init__(self, folder: Path, device: torch.device, watch: Callable[[Iterable, int], Iterable] | None = None):
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: there is no such folder; give a folder of videos")
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+        self.limit = fitting_limit([_extent(path) for path in paths], _room(device))
+        loaded = _read_all(paths, self.limit)
+        self.clips: list[Clip] = []
+        for clip in watch(loaded, len(paths)) if watch else loaded:
+            if clip is not None:
+                self.clips.append(Clip(*(plane.to(device) for plane in (clip.y, clip.u, clip.v))))
+        if not self.clips:
             raise ValueError(f"{folder}: no video with two frames or more was found; give a folder of videos")
-        self.clips = [Clip(*(plane.to(device) for plane in (clip.y, clip.u, clip.v))) for clip in found]
+        self.skipped = len(paths) - len(self.clips)
         self.weights = [len(clip.y) for clip in self.clips]
 
     @property
     def frames(self) -> int:
         return sum(self.weights)
 
+    @property
+    def summary(self) -> str:
+        """One line: what there is, and what of the folder is not used."""
+        parts = [f"{len(self.clips)} clips, {self.frames} frames"]
+        cut = sum(weight == self.limit for weight in self.weights)
+        if cut:
+            why = "" if self.limit == LONGEST else ", as more would not fit into memory"
+            parts.append(f"of {cut} only the first {self.limit} frames are used{why}")
+        if self.skipped:
+            parts.append(f"{self.skipped} files that do not decode or are too small are left out")
+        return "; ".join(parts)
+
     def sample(self, random: Random, batch: int, length: int, size: int) -> list[Planes]:
-        """`length` consecutive pictures of `batch` random crops of `size` × `size` luma samples.
+        """`length` consecutive pictures of `batch` random crops of `size` × `size` luma samples; `size` is even.
 
         Augmented by frame skipping, time reversal, flips and transposition.
         """
@@ -90,7 +150,10 @@ class Clips:
         ]
 
     def _chain(self, random: Random, length: int, size: int) -> list[Tensor]:
-        """Planes y, u, v of one crop: (length, size, size) and half of it twice."""
+        """Planes y, u, v of one crop: (length, size, size) and half of it twice, uint8.
+
+        A clip that is too short stands still at its end; one that is too small repeats its last row and column.
+        """
         clip = random.choices(self.clips, self.weights)[0]
         count, height, width = clip.y.shape
         stride = random.choice((1, 1, 1, 1, 2, 3))
@@ -107,10 +170,20 @@ class Clips:
         out = []
         for plane, scale in ((clip.y, 1), (clip.u, 2), (clip.v, 2)):
             side, t, l = size // scale, top // scale, left // scale
-            crop = plane[order, t : t + side, l : l + side]
+            # A stack of views rather than an index by a list, which a GPU would have to wait for.
+            crop = torch.stack([plane[k, t : t + side, l : l + side] for k in order])
             missing = (0, side - crop.shape[2], 0, side - crop.shape[1])
             if any(missing):
-                crop = F.pad(crop.float()[None], missing, mode="replicate")[0]
+                crop = F.pad(crop.float()[None], missing, mode="replicate")[0].to(crop.dtype)
             crop = crop.flip(flips) if flips else crop
             out.append(crop.transpose(1, 2) if swap else crop)
         return out
+
+
+def _read_all(paths: list[Path], limit: int) -> Iterator[Clip | None]:
+    """Clips in the order of their paths, decoded by a few threads; whoever stops listening stops the threads."""
+    pool = ThreadPoolExecutor(4)
+    try:
+        yield from pool.map(partial(read_clip, limit=limit), paths)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -43,7 +43,7 @@ def laplace_bits(x: Tensor, raw: Tensor) -> Tensor:
     scale = raw.float().clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
     x, half = x.float().abs(), 0.5 / scale
     tail = -x / scale + half + torch.log(-torch.expm1(-2 * half)) - math.log(2)
-    centre = torch.log1p(-(torch.exp(-half) * torch.cosh(torch.minimum(x, x.new_tensor(0.5)) / scale)).clamp(max=1 - 1e-6))
+    centre = torch.log1p(-(torch.exp(-half) * torch.cosh(x.clamp(max=0.5) / scale)).clamp(max=1 - 1e-6))
     return torch.where(x < 0.5, centre, tail.clamp(min=-PRECISION * math.log(2))) / -math.log(2)
 
 

@@ -1,6 +1,12 @@
 """The sizes of the networks. Presets differ in width and depth only; the code is the same."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Number = TypeVar("Number", float, "Tensor")
 
 RATES = 64
 """Rate points of every preset: 0 is the best picture, 63 the smallest file; eight of them are one step of --qp."""
@@ -37,6 +43,6 @@ PRESETS = {
 }
 
 
-def lagrangian(rate: float) -> float:
+def lagrangian(rate: Number) -> Number:
     """The λ of the loss `bits/pixel + λ·MSE` (8-bit samples) at a rate point from 0 to 63."""
     return BEST_LAMBDA * LAMBDA_RATIO ** (-rate / 8)

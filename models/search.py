@@ -21,7 +21,7 @@ RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 def motion_weight(rate: Tensor) -> Tensor:
     """SAD that one bit of motion is worth, (B,): the square root of the λ of a squared error."""
-    return torch.tensor([lagrangian(float(r)) ** -0.5 for r in rate.tolist()], device=rate.device)
+    return lagrangian(rate.double()).rsqrt().float()
 
 
 def neighbours(field: Tensor) -> Tensor:
@@ -135,6 +135,6 @@ class Search:
             consider(candidate)
         for step in steps:
             middle = field
-            for ring in RING if self.thorough or block > BLOCK else CROSS:
-                consider(middle + step * field.new_tensor(ring)[None, :, None, None])
+            for dy, dx in RING if self.thorough or block > BLOCK else CROSS:
+                consider(torch.stack([middle[:, 0] + step * dy, middle[:, 1] + step * dx], 1))
         return field

@@ -4,15 +4,18 @@ The loss is `bits/pixel + λ·D` with one random rate point a sample; chains of 
 recurrent context (not through the decoded picture, from which motion is compensated). The in-loop filter is randomly
 on or off, the context is randomly refreshed, rate points follow the quality cycle of the encoder: what can happen in a
 stream happens in training.
+
+The processor runs ahead of a GPU: it draws all random numbers of a batch at once, and reads results back once a step,
+when it asks whether the gradient is finite.
 """
 
 import math
-import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -21,8 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import fusion
 from models.clips import Clips
 from models.codec import Codec, Trained
+from models.files import replacing
+from models.machine import plain_rate
 from models.picture import Planes
 from models.presets import PRESETS, RATES, lagrangian
+from models.quality import distortion, psnr
+from models.schedule import Stage, select
 from models.search import Search
 
 CYCLE = (-4, 3, -2, 3)
@@ -30,60 +37,11 @@ CYCLE = (-4, 3, -2, 3)
 KEYFRAME_OFFSET = -8
 """A keyframe is one qp better than the frames that follow."""
 
+FILTERED, REFRESHED = 0.5, 0.08
+"""How often a P-frame has its in-loop filter on, and its context made anew."""
 
-@dataclass(frozen=True)
-class Stage:
-    """A row of the schedule."""
-
-    name: str
-    share: float  # of the whole training time
-    length: int  # frames in a chain, the keyframe included
-    batch: int
-    crop: int  # luma samples
-    rate: float  # highest learning rate of the stage
-    final: float = 0.3  # the learning rate's last value, in parts of the highest
-
-
-SCHEDULES = {
-    "tiny": (
-        Stage("intra", 0.10, 1, 8, 256, 1e-3, 0.5),
-        Stage("pairs", 0.10, 2, 4, 256, 1e-3, 1.0),
-        Stage("short", 0.35, 3, 4, 256, 1e-3, 0.5),
-        Stage("medium", 0.25, 5, 4, 256, 5e-4, 0.4),
-        Stage("long", 0.20, 8, 4, 256, 2e-4, 0.02),
-    ),
-    "base": (
-        Stage("intra", 0.10, 1, 32, 256, 6e-4, 0.5),
-        Stage("pairs", 0.10, 2, 32, 256, 6e-4, 1.0),
-        Stage("short", 0.35, 3, 32, 256, 6e-4, 0.5),
-        Stage("medium", 0.25, 6, 16, 256, 3e-4, 0.4),
-        Stage("long", 0.20, 12, 8, 256, 1e-4, 0.02),
-    ),
-}
-
-
-@dataclass
-class Progress:
-    """What a checkpoint remembers beside weights."""
-
-    seconds: float = 0.0
-    steps: int = 0
-    frames: int = 0
-    skipped: int = 0
-
-
-@dataclass
-class Tally:
-    """Sums for the log line, reset with every line."""
-
-    frames: int = 0
-    bits: float = 0.0
-    motion: float = 0.0
-    loss: float = 0.0
-    steps: int = 0
-    psnr: float = 0.0
-    enhanced: float = 0.0
-    started: float = field(default_factory=time.monotonic)
+REPORT_SECONDS, SAVE_SECONDS = 20, 180
+"""From one log line to the next, from one checkpoint to the next."""
 
 
 @dataclass(frozen=True)
@@ -100,125 +58,192 @@ class Settings:
     seed: int = 1
 
 
-def plain_rate(device: torch.device) -> float:
-    """FLOP/s of a large plain bfloat16 channels-last convolution, forward and backward: the yardstick of the trainer."""
-    x = torch.randn(8, 128, 64, 64, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
-    w = torch.randn(128, 128, 3, 3, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
-    times = []
-    for _ in range(5):
-        _wait(device)
-        begin = time.monotonic()
-        torch.nn.functional.conv2d(x, w, padding=1).backward(x.detach())
-        _wait(device)
-        times.append(time.monotonic() - begin)
-    return 3 * 2 * 8 * 64 * 64 * 128 * 128 * 9 / sorted(times)[2]
+@dataclass(frozen=True)
+class Report:
+    """Means over the steps of one log line; quality and bits are of training samples at all rates together."""
+
+    stage: str
+    frames: int  # seen since the start of the training
+    loss: float
+    bpp: float  # bits per pixel
+    motion: float  # bits per pixel that vectors take
+    psnr: float  # dB
+    enhancer: float | None  # dB gained; None where chains have one frame, and no enhancer is trained
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+@dataclass
+class Progress:
+    """What a checkpoint remembers beside weights."""
+
+    seconds: float = 0.0
+    steps: int = 0
+    frames: int = 0
+    skipped: int = 0
+    stages: dict[str, int] = field(default_factory=dict)  # frames seen in each
+    reports: list[Report] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, saved: dict) -> "Progress":
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**saved, "reports": [Report(**report) for report in saved.get("reports", [])]})
 
 
-def distortion(decoded: Planes, picture: Planes) -> Tensor:
-    """Squared error of the planes weighted 6:2:2, for each sample: (B,).
+class Tally:
+    """Sums for one log line. They stay on the device until the line is due, so that no step waits for them."""
 
-    Chroma weighs more than in (6Y + U + V)/8 because that is a mean of decibels, and chroma errors are the smaller.
-    """
+    def __init__(self) -> None:
+        self.started, self.steps = monotonic(), 0
+        self.sums: dict[str, Tensor] = {}
 
-    def mse(a: Tensor, b: Tensor) -> Tensor:
-        return (a - b).square().mean((1, 2, 3))
+    def add(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
 
-    return (6 * mse(decoded.y, picture.y) + 2 * mse(decoded.u, picture.u) + 2 * mse(decoded.v, picture.v)) / 8
+    def total(self, name: str) -> float:
+        return float(self.sums.get(name, 0))
 
 
-def psnr(decoded: Planes, picture: Planes) -> Tensor:
-    """(6Y + U + V)/8 in dB of rounded pictures, for each sample: (B,)."""
+@dataclass(frozen=True)
+class Draw:
+    """The random choices of one batch of B chains of T frames."""
 
-    def one(a: Tensor, b: Tensor) -> Tensor:
-        return 10 * torch.log10(255**2 / (a.detach().round().clamp(0, 255) - b).square().mean((1, 2, 3)).clamp(min=1e-4))
+    rates: Tensor  # (T, B) rate points
+    multipliers: Tensor  # (T, B) their λ
+    importance: Tensor  # (B,) weights of the samples
+    filtered: Tensor  # (T, B) 1 where the in-loop filter is on
+    refreshed: list[bool]  # T
 
-    return (6 * one(decoded.y, picture.y) + one(decoded.u, picture.u) + one(decoded.v, picture.v)) / 8
+
+def draw(random: Random, batch: int, length: int, device: torch.device) -> Draw:
+    """Rate points along the quality cycle, filter flags and refreshes; moved to the device without waiting for it."""
+    # Low, middle and high rates in every batch: stratified over the samples.
+    base = [(k + random.random()) * RATES / batch for k in range(batch)]
+    phase = random.randrange(len(CYCLE))
+    swing = [random.choice((0.0, 1.0, 1.0)) for _ in range(batch)]
+    first = 0 if length == 1 else KEYFRAME_OFFSET
+    offsets = [first, *(CYCLE[(t + phase) % len(CYCLE)] for t in range(1, length))]
+    points = [[min(max(round(b + s * offset), 0), RATES - 1) for b, s in zip(base, swing)] for offset in offsets]
+    filtered, refreshed = [[0.0] * batch], [False]
+    for _ in range(1, length):
+        filtered.append([float(random.random() < FILTERED) for _ in range(batch)])
+        refreshed.append(random.random() < REFRESHED)
+
+    def send(values: list) -> Tensor:
+        tensor = torch.tensor(values)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+    return Draw(
+        rates=send(points),
+        multipliers=send([[lagrangian(point) for point in row] for row in points]),
+        # High rates cost a hundred times more bits; in logarithms, as BD-rate counts them, all weigh the same.
+        importance=send([(lagrangian(0) / lagrangian(b)) ** 0.6 for b in base]),
+        filtered=send(filtered),
+        refreshed=refreshed,
+    )
 
 
 class Trainer:
-    """Trains one preset; its state lives in one checkpoint file.
+    """Trains one preset; its state lives in one checkpoint file, from which it goes on if the file exists.
 
     Args:
         settings: how to train.
         clips: what to train on.
         log: takes a line of text.
         initial: weights to begin with where there is no checkpoint yet.
+        on_save: called with the trainer after every checkpoint.
+
+    Raises:
+        ValueError: a stage is unknown, `initial` is of another preset, or the checkpoint cannot be gone on from.
     """
 
-    def __init__(self, settings: Settings, clips: Clips, log: Callable[[str], None], initial: dict[str, Tensor] | None = None):
-        self.settings, self.clips, self.log = settings, clips, log
+    def __init__(
+        self,
+        settings: Settings,
+        clips: Clips,
+        log: Callable[[str], None],
+        initial: dict[str, Tensor] | None = None,
+        on_save: Callable[["Trainer"], None] | None = None,
+    ):
+        self.settings, self.clips, self.log, self.on_save = settings, clips, log, on_save
+        self.stages = select(settings.preset, settings.stages)
         self.random = Random(settings.seed)
         torch.manual_seed(settings.seed)
         device = settings.device
         self.codec = Codec(PRESETS[settings.preset]).to(device).to(memory_format=torch.channels_last)
         if initial is not None:
-            self.codec.load_state_dict(initial)
+            try:
+                self.codec.load_state_dict(initial)
+            except RuntimeError:
+                raise ValueError(f"the weights to begin with are not of the preset {settings.preset}; choose others, or another preset") from None
         self.average = deepcopy(self.codec).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.codec.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         self.progress = Progress()
-        chosen = [s for s in SCHEDULES[settings.preset] if not settings.stages or s.name in settings.stages]
-        total = sum(s.share for s in chosen)
-        self.stages = [(s, s.share / total) for s in chosen]
         self.search = Search(32, thorough=False)
-        if settings.compiled:
-            fusion.enable()
         if settings.checkpoint.exists():
             self._load()
 
-    def run(self) -> None:
-        """Train until the schedule ends or the pause is due."""
-        device = self.settings.device
-        yardstick = plain_rate(device)
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule is at its end."""
+        return self.progress.seconds >= 60 * self.settings.minutes
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train until the schedule ends, the pause is due, or `stop()`, asked before every step, is true; then save.
+
+        A larger `Settings.minutes` than before goes on with the part of the longer schedule that is not yet done.
+        """
+        settings, progress = self.settings, self.progress
+        if settings.compiled and not fusion.enable():
+            self.log("no C++ compiler was found: training goes on without compiled functions, more slowly")
+        if settings.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes stay the same for a whole stage
+        yardstick = plain_rate(settings.device)
         self.log(f"plain bf16 convolution: {yardstick / 1e9:.0f} GFLOP/s; {self.clips.frames} frames of video")
-        begin = mark = saved = time.monotonic()
-        tally, cost, current = Tally(), 0.0, None
+        begin = mark = saved = monotonic()
+        tally, cost, current = Tally(), 0, None
         while True:
-            now = time.monotonic()
-            self.progress.seconds += now - mark
+            now = monotonic()
+            progress.seconds += now - mark
             mark = now
-            done = self.progress.seconds / (60 * self.settings.minutes)
-            paused = self.settings.pause is not None and now - begin >= 60 * self.settings.pause
-            if done >= 1 or paused:
+            if self.finished or stop() or (settings.pause is not None and now - begin >= 60 * settings.pause):
                 break
-            stage, part = self._stage(done)
+            stage, part = self._stage(progress.seconds / (60 * settings.minutes))
             if stage is not current:
-                current = stage
+                if tally.steps:
+                    self._report(current, tally, cost / yardstick, cost)
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
-                with FlopCounterMode(display=False) as counter:
-                    self._step(stage, part, Tally())
-                cost = counter.get_total_flops()
+                cost = self._cost(stage)
+                current, tally = stage, Tally()
+            elif now - tally.started >= REPORT_SECONDS and tally.steps:
+                self._report(stage, tally, cost / yardstick, cost)
                 tally = Tally()
-                continue
-            self._step(stage, part, tally)
-            if tally.steps and now - tally.started >= 20:
-                self._report(stage, tally, cost, yardstick)
-                tally = Tally()
-            if now - saved >= 180:
+            if now - saved >= SAVE_SECONDS:
                 self._save()
                 saved = now
+            self._step(stage, part, tally)
+        if tally.steps:
+            self._report(current, tally, cost / yardstick, cost)
         self._save()
 
     def _stage(self, done: float) -> tuple[Stage, float]:
         """The stage at a place in the schedule (0 to 1), and the place inside it."""
-        for stage, share in self.stages:
+        total = sum(stage.share for stage in self.stages)
+        for stage in self.stages:
+            share = stage.share / total
             if done < share:
                 return stage, done / share
             done -= share
-        return self.stages[-1][0], 1.0
+        return self.stages[-1], 1.0
 
     def _step(self, stage: Stage, part: float, tally: Tally) -> None:
-        """One step of the optimiser on one batch of chains."""
+        """One step of the optimiser on one batch of chains; `part` is the place inside the stage, 0 to 1."""
+        progress = self.progress
         rate = stage.rate * (stage.final + (1 - stage.final) * (1 + math.cos(math.pi * part)) / 2)
-        rate *= min(1.0, (self.progress.steps + 1) / 200)
+        rate *= min(1.0, (progress.steps + 1) / 200)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         pictures = self.clips.sample(self.random, stage.batch, stage.length, stage.crop)
-        loss = self._chain(pictures, tally)
+        loss = self._chain(pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
@@ -226,97 +251,115 @@ class Trainer:
             self.optimizer.step()
             self._update_average()
         else:
-            self.progress.skipped += 1
-        self.progress.steps += 1
-        self.progress.frames += stage.batch * stage.length
-        tally.frames += stage.batch * stage.length
+            progress.skipped += 1
+        progress.steps += 1
+        progress.frames += stage.batch * stage.length
+        progress.stages[stage.name] = progress.stages.get(stage.name, 0) + stage.batch * stage.length
         tally.steps += 1
-        tally.loss += float(loss.detach())
+        tally.add(loss=loss)
 
-    def _chain(self, pictures: list[Planes], tally: Tally) -> Tensor:
+    def _chain(self, pictures: list[Planes], draw: Draw, tally: Tally) -> Tensor:
         """The mean loss of a batch of chains, each sample at its own rate point."""
-        batch, device = pictures[0].y.shape[0], self.settings.device
         pixels = pictures[0].y[0].numel()
-        # Low, middle and high rates in every batch: stratified over the samples.
-        base = [(k + self.random.random()) * RATES / batch for k in range(batch)]
-        phase = self.random.randrange(len(CYCLE))
-        swing = [self.random.choice((0.0, 1.0, 1.0)) for _ in range(batch)]
         loss, frame = 0, None
         for t, picture in enumerate(pictures):
-            if t == 0:
-                alone = len(pictures) == 1
-                offsets = [0.0 if alone else s * KEYFRAME_OFFSET for s in swing]
-            else:
-                offsets = [s * CYCLE[(t + phase) % len(CYCLE)] for s in swing]
-            points = [min(max(round(b + o), 0), RATES - 1) for b, o in zip(base, offsets)]
-            rate = torch.tensor(points, device=device)
-            multiplier = torch.tensor([lagrangian(p) for p in points], device=device)
-            # High rates cost a hundred times more bits; in logarithms, as BD-rate counts them, all weigh the same.
-            importance = torch.tensor([(lagrangian(0) / lagrangian(b)) ** 0.6 for b in base], device=device)
-            with torch.autocast(device.type, torch.bfloat16):
-                frame = self._frame(picture, frame, rate)
+            rate, multiplier = draw.rates[t], draw.multipliers[t]
+            with torch.autocast(self.settings.device.type, torch.bfloat16):
+                frame = self._frame(picture, frame, rate, draw.filtered[t], draw.refreshed[t])
                 bits = (frame.bits + frame.motion_bits) / pixels
                 error = distortion(frame.reconstruction, picture)
-                loss = loss + (importance * (bits + multiplier * error)).mean()
+                loss = loss + (draw.importance * (bits + multiplier * error)).mean()
+                quality = psnr(frame.reconstruction, picture)
                 if t == len(pictures) - 1 and t > 0:
                     better = self.codec.enhance(frame.state.picture, frame.state.context.detach(), rate)
-                    loss = loss + (importance * multiplier * distortion(better, picture)).mean()
-                    tally.enhanced += float((psnr(better, picture) - psnr(frame.reconstruction, picture)).mean())
-            tally.bits += float(bits.detach().mean())
-            tally.motion += float(frame.motion_bits.detach().mean()) / pixels
-            tally.psnr += float(psnr(frame.reconstruction, picture).mean())
+                    loss = loss + (draw.importance * multiplier * distortion(better, picture)).mean()
+                    tally.add(enhancer=(psnr(better, picture) - quality).mean())
+            tally.add(bpp=bits.mean(), motion=frame.motion_bits.mean() / pixels, psnr=quality.mean())
         return loss / len(pictures)
 
-    def _frame(self, picture: Planes, before: Trained | None, rate: Tensor) -> Trained:
+    def _frame(self, picture: Planes, before: Trained | None, rate: Tensor, filtered: Tensor, refresh: bool) -> Trained:
         if before is None:
             return self.codec.train_keyframe(picture, rate)
-        filtered = torch.tensor([float(self.random.random() < 0.5) for _ in range(len(rate))], device=rate.device)
-        refresh = self.random.random() < 0.08
         return self.codec.train_frame(picture, before.state, rate, filtered, refresh, self.search)
 
     def _update_average(self) -> None:
+        """Move the averaged weights toward the current ones, quickly at first and then over a thousand steps."""
         decay = min(0.999, (1 + self.progress.steps) / (10 + self.progress.steps))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.codec.parameters()), 1 - decay)
 
-    def _report(self, stage: Stage, tally: Tally, cost: float, yardstick: float) -> None:
-        seconds = time.monotonic() - tally.started
-        count = tally.steps * stage.length
-        speed = cost * tally.steps / seconds
+    def _cost(self, stage: Stage) -> int:
+        """FLOP of one step: those of the convolutions, forward and twice as many backward.
+
+        Measured forward only, since PyTorch counts the backward pass of depth-wise convolutions as if they were full.
+        Nothing that training depends on is touched: the random numbers are others.
+        """
+        device, random = self.settings.device, Random(0)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+            pictures = self.clips.sample(random, stage.batch, stage.length, stage.crop)
+            with FlopCounterMode(display=False) as counter:
+                self._chain(pictures, draw(random, stage.batch, stage.length, device), Tally())
+        return 3 * counter.get_total_flops()
+
+    def _report(self, stage: Stage, tally: Tally, share: float, cost: int) -> None:
+        """Log means since the last line; `share` is seconds per step at the yardstick's speed, `cost` FLOP per step."""
+        pictures = tally.steps * stage.length
+        chained = stage.length > 1
+        report = Report(
+            stage=stage.name,
+            frames=self.progress.frames,
+            loss=tally.total("loss") / tally.steps,
+            bpp=tally.total("bpp") / pictures,
+            motion=tally.total("motion") / pictures,
+            psnr=tally.total("psnr") / pictures,
+            enhancer=tally.total("enhancer") / tally.steps if chained else None,
+        )
+        self.progress.reports.append(report)
+        steps = tally.steps / max(monotonic() - tally.started, 1e-9)  # per second; after the sums were read, so the device is done
+        motion = f" (motion {100 * report.motion / report.bpp:.0f} %)" if chained else ""
+        enhancer = f", enhancer {report.enhancer:+.2f} dB" if chained else ""
+        skipped = f", {self.progress.skipped} steps skipped" if self.progress.skipped else ""
         self.log(
-            f"{stage.name} {self.progress.seconds / 60:.1f} min, {self.progress.frames} frames, "
-            f"{tally.frames / seconds:.1f} frames/s, {speed / 1e9:.0f} GFLOP/s ({100 * speed / yardstick:.0f} %), "
-            f"loss {tally.loss / tally.steps:.3f}, {tally.bits / count:.4f} bpp (motion {tally.motion / count:.4f}), "
-            f"{tally.psnr / count:.2f} dB, enhancer {tally.enhanced / tally.steps:+.2f} dB, skipped {self.progress.skipped}"
+            f"{stage.name} {self.progress.seconds / 60:.1f}/{self.settings.minutes:g} min, {report.frames} frames, "
+            f"{steps * stage.batch * stage.length:.1f} frames/s, {steps * cost / 1e9:.0f} GFLOP/s ({100 * steps * share:.0f} %), "
+            f"loss {report.loss:.3f}, {report.bpp:.4f} bpp{motion}, {report.psnr:.2f} dB{enhancer}{skipped}"
         )
 
     def _save(self) -> None:
-        """Write the checkpoint beside the old one, then rename."""
-        path = self.settings.checkpoint
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        torch.save(
-            {
-                "codec": self.codec.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "progress": vars(self.progress),
-                "random": self.random.getstate(),
-                "preset": self.settings.preset,
-            },
-            part,
-        )
-        part.replace(path)
+        device = self.settings.device
+        noise = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+        content = {
+            "codec": self.codec.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "random": self.random.getstate(),
+            "noise": {device.type: noise},
+            "preset": self.settings.preset,
+        }
+        with replacing(self.settings.checkpoint) as part:
+            torch.save(content, part)
+        if self.on_save:
+            self.on_save(self)
 
     def _load(self) -> None:
-        saved = torch.load(self.settings.checkpoint, map_location=self.settings.device, weights_only=False)
-        if saved["preset"] != self.settings.preset:
-            raise ValueError(
-                f"{self.settings.checkpoint}: holds the preset {saved['preset']}, not {self.settings.preset}; "
-                "give another checkpoint or the other --model"
-            )
-        self.codec.load_state_dict(saved["codec"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.progress = Progress(**saved["progress"])
-        self.random.setstate(saved["random"])
+        path, device = self.settings.checkpoint, self.settings.device
+        other = "delete it to start anew, or give another --checkpoint"
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            preset = saved["preset"]
+        except Exception as error:  # the unpickler has no error of its own for files that are something else
+            raise ValueError(f"{path}: not a checkpoint of nvc train ({type(error).__name__}); {other}") from None
+        if preset != self.settings.preset:
+            raise ValueError(f"{path}: holds the preset {preset}, not {self.settings.preset}; give another checkpoint or the other --model")
+        try:
+            self.codec.load_state_dict(saved["codec"])
+            self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.progress = Progress.load(saved["progress"])
+            self.random.setstate(saved["random"])
+        except (RuntimeError, KeyError, TypeError, ValueError):
+            raise ValueError(f"{path}: the checkpoint does not fit the networks of this version; {other}") from None
+        noise = saved.get("noise", {}).get(device.type)  # absent in old checkpoints, and from another kind of device
+        if noise is not None:
+            torch.cuda.set_rng_state(noise, device) if device.type == "cuda" else torch.set_rng_state(noise)

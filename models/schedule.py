@@ -1,0 +1,48 @@
+"""The training schedule of every preset, as rows."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the schedule."""
+
+    name: str
+    share: float  # of the whole training time
+    length: int  # frames in a chain, the keyframe included
+    batch: int
+    crop: int  # luma samples
+    rate: float  # highest learning rate of the stage
+    final: float = 0.3  # the learning rate's last value, in parts of the highest
+
+
+SCHEDULES = {
+    "tiny": (
+        Stage("intra", 0.10, 1, 8, 256, 1e-3, 0.5),
+        Stage("pairs", 0.10, 2, 4, 256, 1e-3, 1.0),
+        Stage("short", 0.35, 3, 4, 256, 1e-3, 0.5),
+        Stage("medium", 0.25, 5, 4, 256, 5e-4, 0.4),
+        Stage("long", 0.20, 8, 4, 256, 2e-4, 0.02),
+    ),
+    "base": (
+        Stage("intra", 0.10, 1, 32, 256, 6e-4, 0.5),
+        Stage("pairs", 0.10, 2, 32, 256, 6e-4, 1.0),
+        Stage("short", 0.35, 3, 32, 256, 6e-4, 0.5),
+        Stage("medium", 0.25, 6, 16, 256, 3e-4, 0.4),
+        Stage("long", 0.20, 12, 8, 256, 1e-4, 0.02),
+    ),
+}
+
+
+def select(preset: str, names: tuple[str, ...] = ()) -> tuple[Stage, ...]:
+    """The stages of these names, or all if none is given, in the schedule's order; their shares are of the whole schedule's.
+
+    Raises:
+        ValueError: the schedule has no stage of that name.
+    """
+    stages = SCHEDULES[preset]
+    known = [stage.name for stage in stages]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"the schedule of {preset} has no stage {name!r}; its stages are {', '.join(known)}")
+    return tuple(stage for stage in stages if not names or stage.name in names)

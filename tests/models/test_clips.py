@@ -1,0 +1,117 @@
+"""Training video: reading folders, and chains of crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from models.clips import LONGEST, Clip, Clips, fitting_limit, read_clip
+
+CPU = torch.device("cpu")
+
+
+def clips_of(clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
+    """Clips that hold just this one."""
+    (folder / "a.mkv").touch()
+    monkeypatch.setattr("models.clips.read_clip", lambda path, limit: clip)
+    return Clips(folder, CPU)
+
+
+def numbered(frames: int, height: int, width: int) -> Clip:
+    """A clip in which every luma sample tells frame and place: 100 by frame, and rising to the right."""
+    y = 20 * torch.arange(frames)[:, None, None] + torch.arange(width) // 8 + torch.zeros(height, 1)
+    y = y.to(torch.uint8)
+    return Clip(y, y[:, ::2, ::2].contiguous(), y[:, ::2, ::2].contiguous())
+
+
+def test_reads_a_folder(videos: Path) -> None:
+    (videos / "broken.mkv").write_bytes(b"not a video")
+    (videos / ".hidden.mkv").write_bytes(b"not a video")
+    seen = []
+    clips = Clips(videos, CPU, lambda loaded, count: (seen.append(count), loaded)[1])
+    assert seen == [3]
+    assert (len(clips.clips), clips.frames, clips.skipped) == (2, 16, 1)
+    assert clips.clips[0].y.shape == (8, 64, 64) and clips.clips[0].u.shape == (8, 32, 32)
+    assert clips.clips[0].y.dtype == torch.uint8
+    assert clips.summary == "2 clips, 16 frames; 1 files that do not decode or are too small are left out"
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_nothing_to_train_on(tmp_path: Path, make: bool) -> None:
+    folder = tmp_path / "videos"
+    if make:
+        folder.mkdir()
+    with pytest.raises(ValueError, match="give a folder of videos"):
+        Clips(folder, CPU)
+
+
+def test_limit_of_frames(videos: Path) -> None:
+    assert read_clip(videos / "a.mkv", limit=3).y.shape[0] == 3
+    assert read_clip(videos / "a.mkv", limit=1) is None
+
+
+def test_odd_sizes_lose_a_row_and_a_column(write_video, tmp_path: Path) -> None:
+    write_video(tmp_path / "odd.mkv", 19, 33, 2)
+    clip = read_clip(tmp_path / "odd.mkv")
+    assert clip.y.shape == (2, 18, 32) and clip.u.shape == (2, 9, 16)
+
+
+def test_tiny_pictures_are_left_out(write_video, tmp_path: Path) -> None:
+    write_video(tmp_path / "small.mkv", 8, 8, 2)
+    assert read_clip(tmp_path / "small.mkv") is None
+
+
+@pytest.mark.parametrize("room, least, most", [(10**9, LONGEST, LONGEST), (600_000, 200, 300), (0, 2, 2)])
+def test_fits_into_memory(room: int, least: int, most: int) -> None:
+    assert least <= fitting_limit([(600, 1000), (600, 1000), (50, 1000)], room) <= most
+
+
+def test_shapes(videos: Path) -> None:
+    pictures = Clips(videos, CPU).sample(Random(1), batch=3, length=4, size=32)
+    assert len(pictures) == 4
+    assert pictures[0].y.shape == (3, 1, 32, 32) and pictures[0].v.shape == (3, 1, 16, 16)
+    assert pictures[0].y.dtype == torch.float32
+
+
+def test_the_same_seed_draws_the_same(videos: Path) -> None:
+    clips = Clips(videos, CPU)
+    once, again = (clips.sample(Random(7), 2, 2, 32) for _ in range(2))
+    assert all(torch.equal(a.y, b.y) and torch.equal(a.u, b.u) for a, b in zip(once, again))
+
+
+def test_time_runs_evenly_either_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = clips_of(numbered(10, 64, 64), tmp_path, monkeypatch)
+    strides = set()
+    for seed in range(60):
+        frames = [int(p.y.min()) // 20 for p in clips.sample(Random(seed), 1, 4, 32)]
+        steps = {b - a for a, b in zip(frames, frames[1:])}
+        assert len(steps) == 1
+        strides |= steps
+    assert strides == {1, 2, 3, -1, -2, -3}
+
+
+def test_a_clip_shorter_than_the_chain_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = clips_of(numbered(3, 64, 64), tmp_path, monkeypatch)
+    for seed in range(10):
+        frames = [int(p.y.min()) // 20 for p in clips.sample(Random(seed), 1, 6, 32)]
+        assert frames in ([0, 1, 2, 2, 2, 2], [2, 2, 2, 2, 1, 0])
+
+
+def test_a_clip_smaller_than_the_crop_repeats_its_border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = clips_of(numbered(3, 32, 48), tmp_path, monkeypatch)
+    for seed in range(10):
+        picture = clips.sample(Random(seed), 1, 1, 64)[0]
+        assert picture.y.shape == (1, 1, 64, 64) and picture.u.shape == (1, 1, 32, 32)
+        assert int(picture.y.max() - picture.y.min()) == 5  # 48 columns in steps of 8: the border adds nothing
+
+
+def test_luma_and_chroma_are_cut_and_turned_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    y = torch.randint(0, 256, (4, 25, 37), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    full = y.repeat_interleave(2, 1).repeat_interleave(2, 2)  # every 2×2 luma samples equal their chroma sample
+    clips = clips_of(Clip(full, y, y), tmp_path, monkeypatch)
+    for seed in range(20):
+        for picture in clips.sample(Random(seed), 2, 3, 16):
+            assert torch.equal(picture.y[..., ::2, ::2], picture.u)

@@ -1,0 +1,191 @@
+"""The trainer: steps, stages, checkpoints that go on exactly. Its clock ticks once a step, so every count is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from models import card
+from models.clips import Clips
+from models.entropy import SymbolEncoder
+from models.picture import Planes
+from models.schedule import SCHEDULES, select
+from models.search import motion_weight
+from models.presets import lagrangian
+from models.training import Progress, Report, Settings, Trainer, draw
+from models.weights import load, save
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("small_schedule", "clock")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Two seconds of intra, two of chains."""
+    return Settings("tiny", minutes=4 / 60, pause=None, checkpoint=tmp_path / "run.ckpt", device=CPU)
+
+
+@pytest.fixture
+def clips(videos: Path) -> Clips:
+    return Clips(videos, CPU)
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def test_trains_through_the_stages(settings: Settings, clips: Clips, tmp_path: Path) -> None:
+    lines: list[str] = []
+    saves: list[int] = []
+    trainer = Trainer(settings, clips, lines.append, on_save=lambda trainer: saves.append(trainer.progress.steps))
+    before = [p.detach().clone() for p in trainer.codec.parameters()]
+    trainer.run()
+    progress = trainer.progress
+    assert trainer.finished and progress.seconds == 4
+    assert (progress.steps, progress.frames, progress.skipped) == (4, 2 * 2 + 2 * 6, 0)
+    assert progress.stages == {"intra": 4, "short": 12}
+    assert [report.stage for report in progress.reports] == ["intra", "short"]
+    for report in progress.reports:
+        assert math.isfinite(report.loss) and report.bpp > 0 and 0 <= report.motion <= report.bpp
+    assert progress.reports[0].enhancer is None and progress.reports[1].enhancer is not None
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.codec.parameters()))
+    assert saves == [4] and settings.checkpoint.exists()
+    assert any(line.startswith("stage short: chains of 3") for line in lines)
+    assert any(word in lines[-1] for word in ("short 0.1/0.0666667 min",)) and "motion" in lines[-1] and "GFLOP/s" in lines[-1]
+
+    save(trainer.average.state_dict(), "tiny", tmp_path / "out.safetensors")
+    codec = load(str(tmp_path / "out.safetensors")).codec
+    coder = SymbolEncoder()
+    with torch.inference_mode():
+        codec.encode_keyframe(Planes(*(torch.full((1, 1, s, s), 99.0) for s in (64, 32, 32))), torch.tensor([20]), coder)
+    assert coder.finish()
+
+
+def test_goes_on_exactly_where_it_stopped(settings: Settings, clips: Clips, tmp_path: Path) -> None:
+    whole = Trainer(settings, clips, silent)
+    whole.run()
+    paused = replace(settings, pause=3 / 60, checkpoint=tmp_path / "paused.ckpt")
+    first = Trainer(paused, clips, silent)
+    first.run()
+    assert not first.finished and first.progress.steps == 3
+    second = Trainer(paused, clips, silent)
+    assert second.progress == first.progress
+    second.run()
+    assert second.finished
+    for part in ("codec", "average"):
+        expected, got = (getattr(trainer, part).state_dict() for trainer in (whole, second))
+        assert all(torch.equal(expected[name], got[name]) for name in expected), part
+    assert second.random.getstate() == whole.random.getstate()
+    assert (second.progress.seconds, second.progress.stages) == (whole.progress.seconds, whole.progress.stages)
+
+
+def test_stops_when_asked_and_goes_on_with_more_minutes(settings: Settings, clips: Clips) -> None:
+    trainer = Trainer(settings, clips, silent)
+    trainer.run(stop=lambda: trainer.progress.steps == 1)
+    assert trainer.progress.steps == 1
+    shorter = Trainer(replace(settings, minutes=1 / 60), clips, silent)
+    assert shorter.finished
+    shorter.run()
+    assert shorter.progress.steps == 1
+    assert not Trainer(settings, clips, silent).finished
+
+
+def test_only_some_stages(settings: Settings, clips: Clips) -> None:
+    trainer = Trainer(replace(settings, stages=("short",), minutes=1 / 60), clips, silent)
+    trainer.run()
+    assert trainer.progress.stages == {"short": 6}
+    with pytest.raises(ValueError, match="no stage 'long'; its stages are intra, short"):
+        select("tiny", ("long",))
+
+
+def test_steps_that_are_not_finite_change_nothing(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(settings, clips, silent)
+    monkeypatch.setattr("models.training.distortion", lambda decoded, picture: decoded.y.mean((1, 2, 3)) * math.nan)
+    before = {name: value.clone() for name, value in trainer.codec.state_dict().items()}
+    trainer.run(stop=lambda: trainer.progress.steps == 1)
+    assert trainer.progress.skipped == 1
+    assert all(torch.equal(before[name], value) for name, value in trainer.codec.state_dict().items())
+
+
+def test_counting_operations_leaves_no_trace(settings: Settings, clips: Clips) -> None:
+    trainer = Trainer(settings, clips, silent)
+    noise, state = torch.get_rng_state(), trainer.random.getstate()
+    costs = [trainer._cost(stage) for stage in trainer.stages]
+    assert 0 < costs[0] < costs[1]
+    assert torch.equal(torch.get_rng_state(), noise) and trainer.random.getstate() == state
+    assert trainer.progress == Progress() and all(p.grad is None for p in trainer.codec.parameters())
+
+
+def test_checkpoints_that_do_not_fit(settings: Settings, clips: Clips) -> None:
+    settings.checkpoint.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="not a checkpoint of nvc train"):
+        Trainer(settings, clips, silent)
+    torch.save({"preset": "base"}, settings.checkpoint)
+    with pytest.raises(ValueError, match="holds the preset base, not tiny"):
+        Trainer(settings, clips, silent)
+    torch.save({"preset": "tiny", "codec": {}}, settings.checkpoint)
+    with pytest.raises(ValueError, match="does not fit the networks of this version"):
+        Trainer(settings, clips, silent)
+
+
+def test_reads_progress_of_older_checkpoints() -> None:
+    assert Progress.load({"seconds": 1.5, "steps": 2, "frames": 3, "skipped": 0}) == Progress(1.5, 2, 3, 0)
+
+
+def test_a_failed_checkpoint_leaves_the_old_one(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.checkpoint.write_bytes(b"old")
+
+    def fail(content: dict, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("models.training.torch.save", fail)
+    trainer = Trainer(replace(settings, checkpoint=settings.checkpoint.with_name("new.ckpt")), clips, silent)
+    trainer.settings = settings
+    with pytest.raises(OSError, match="disk full"):
+        trainer._save()
+    assert settings.checkpoint.read_bytes() == b"old"
+    assert not list(settings.checkpoint.parent.glob(".*.part"))
+
+
+def test_draws_follow_the_quality_cycle() -> None:
+    drawn = [draw(Random(seed), 4, 6, CPU) for seed in range(40)]
+    for one in drawn:
+        assert one.rates.shape == one.multipliers.shape == one.filtered.shape == (6, 4) and one.importance.shape == (4,)
+        assert one.rates.min() >= 0 and one.rates.max() <= 63
+        assert not one.filtered[0].any() and not one.refreshed[0]
+        assert (one.rates[0] <= one.rates[1] + 4).all()  # the keyframe is the best
+    assert any(any(one.refreshed) for one in drawn)
+    alone = draw(Random(1), 4, 1, CPU)
+    assert (alone.rates[0].diff() > 0).all()  # stratified over all rates
+
+
+def test_the_weight_of_motion_is_the_root_of_lambda() -> None:
+    rate = torch.arange(64)
+    expected = torch.tensor([lagrangian(float(r)) ** -0.5 for r in rate])
+    assert torch.allclose(motion_weight(rate), expected, rtol=1e-6) and motion_weight(rate).dtype == torch.float32
+
+
+def test_card(tmp_path: Path) -> None:
+    reports = [Report("intra", 10 * k, 9.0 - k, 0.5, 0.0, 30.0 + k, None) for k in range(1, 9)]
+    reports.append(Report("short", 100, 4.0, 0.3, 0.05, 33.0, 0.12))
+    progress = Progress(90.0, 40, 100, 0, {"intra": 80, "short": 20}, reports)
+    history = card.History("some_videos", 2, 16, SCHEDULES["tiny"], progress, 1.5, "a machine")
+    state = torch.get_rng_state()
+    costs = card.complexity("tiny")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert costs.encoder > costs.decoder > 0 and costs.keyframe_encoder > costs.keyframe_decoder > 0 and costs.enhancer > 0
+    card.write_card(tmp_path / "mine.md", "tiny", costs, history)
+    text = (tmp_path / "mine.md").read_text(encoding="utf-8")
+    assert text.startswith("# mine\n")
+    for part in ("some_videos, 2 clips, 16 frames", "1.5 of 1.5 minutes, 40 steps, 100 frames seen", "a machine"):
+        assert part in text
+    assert text.count("| intra |") == 2 + card.ROWS  # in the tables of parameters and of stages, too
+    assert "| 100 | short | 4.000 | 0.3000 | 33.00 | +0.12 |" in text
+    assert f"{sum(card.parameters('tiny').values()):,}" in text and f"| decoder | {costs.decoder:.1f} |" in text
