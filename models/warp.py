@@ -82,11 +82,10 @@ def fetch(planes: Tensor, vectors: Tensor, shape: tuple[int, int]) -> Tensor:
     mask = (1 << parts) - 1
     rows = torch.arange(shape[0], device=planes.device, dtype=torch.int32)[:, None]
     columns = torch.arange(shape[1], device=planes.device, dtype=torch.int32)
-    dy, dx = vectors[:, 0], vectors[:, 1]
-    y = (rows + (dy >> parts)).clamp(0, height - 1)
-    x = (columns + (dx >> parts)).clamp(0, width - 1)
-    phase = ((dy & mask) << parts) + (dx & mask)
-    index = (phase * height + y) * width + x
+    y = ((rows << parts) + vectors[:, 0]).clamp(0, (height - 1) << parts)
+    x = ((columns << parts) + vectors[:, 1]).clamp(0, (width - 1) << parts)
+    phase = ((y & mask) << parts) + (x & mask)
+    index = (phase * height + (y >> parts)) * width + (x >> parts)
     return planes.reshape(batch, -1).gather(1, index.reshape(batch, -1).long()).view(batch, *shape)
 
 

@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nvc")
 def main() -> None:
-    """A neural video codec: compress videos into .nvc streams that decode to the same bytes on any machine.
+    """A neural video codec: compress videos into .nvc streams, and back.
 
     `nvc COMMAND --help` explains a command. Where a file is asked for, - is standard input or output.
     """
