@@ -12,24 +12,24 @@ class Stage:
     length: int  # frames in a chain, the keyframe included
     batch: int
     crop: int  # luma samples
-    rate: float  # highest learning rate of the stage
+    rate: float  # highest learning rate of the stage, in parts of the optimiser's
     final: float = 0.3  # the learning rate's last value, in parts of the highest
 
 
 SCHEDULES = {
     "tiny": (
-        Stage("intra", 0.10, 1, 8, 256, 1e-3, 0.5),
-        Stage("pairs", 0.10, 2, 4, 256, 1e-3, 1.0),
-        Stage("short", 0.35, 3, 4, 256, 1e-3, 0.5),
-        Stage("medium", 0.25, 5, 4, 256, 5e-4, 0.4),
-        Stage("long", 0.20, 8, 4, 256, 2e-4, 0.02),
+        Stage("intra", 0.15, 1, 8, 256, 1.0, 0.5),
+        Stage("pairs", 0.05, 2, 4, 256, 1.0, 1.0),
+        Stage("short", 0.33, 3, 4, 256, 1.0, 0.5),
+        Stage("medium", 0.27, 5, 4, 256, 0.5, 0.5),
+        Stage("long", 0.20, 8, 4, 256, 0.25, 0.04),
     ),
     "base": (
-        Stage("intra", 0.10, 1, 32, 256, 6e-4, 0.5),
-        Stage("pairs", 0.10, 2, 32, 256, 6e-4, 1.0),
-        Stage("short", 0.35, 3, 32, 256, 6e-4, 0.5),
-        Stage("medium", 0.25, 6, 16, 256, 3e-4, 0.4),
-        Stage("long", 0.20, 12, 8, 256, 1e-4, 0.02),
+        Stage("intra", 0.15, 1, 32, 256, 0.6, 0.5),
+        Stage("pairs", 0.05, 2, 32, 256, 0.6, 1.0),
+        Stage("short", 0.33, 3, 32, 256, 0.6, 0.5),
+        Stage("medium", 0.27, 6, 16, 256, 0.3, 0.4),
+        Stage("long", 0.20, 12, 8, 256, 0.15, 0.04),
     ),
 }
 

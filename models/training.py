@@ -24,18 +24,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import fusion
 from models.clips import Clips
 from models.codec import Codec, Trained
+from models.cycle import CYCLE, rate_point
 from models.files import replacing
 from models.machine import plain_rate
+from models.optimizer import Optimizer
 from models.picture import Planes
 from models.presets import PRESETS, RATES, lagrangian
 from models.quality import distortion, psnr
 from models.schedule import Stage, select
 from models.search import Search
-
-CYCLE = (-4, 3, -2, 3)
-"""Offsets of the rate point over four P-frames: the first gets most bits, and the others profit."""
-KEYFRAME_OFFSET = -8
-"""A keyframe is one qp better than the frames that follow."""
 
 FILTERED, REFRESHED = 0.5, 0.08
 """How often a P-frame has its in-loop filter on, and its context made anew."""
@@ -120,9 +117,10 @@ def draw(random: Random, batch: int, length: int, device: torch.device) -> Draw:
     base = [(k + random.random()) * RATES / batch for k in range(batch)]
     phase = random.randrange(len(CYCLE))
     swing = [random.choice((0.0, 1.0, 1.0)) for _ in range(batch)]
-    first = 0 if length == 1 else KEYFRAME_OFFSET
-    offsets = [first, *(CYCLE[(t + phase) % len(CYCLE)] for t in range(1, length))]
-    points = [[min(max(round(b + s * offset), 0), RATES - 1) for b, s in zip(base, swing)] for offset in offsets]
+    if length == 1:
+        swing = [0.0] * batch
+    places = [0, *(t + phase for t in range(1, length))]
+    points = [[rate_point(b, since, s) for b, s in zip(base, swing)] for since in places]
     filtered, refreshed = [[0.0] * batch], [False]
     for _ in range(1, length):
         filtered.append([float(random.random() < FILTERED) for _ in range(batch)])
@@ -176,7 +174,7 @@ class Trainer:
             except RuntimeError:
                 raise ValueError(f"the weights to begin with are not of the preset {settings.preset}; choose others, or another preset") from None
         self.average = deepcopy(self.codec).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.codec.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        self.optimizer = Optimizer(self.codec)
         self.progress = Progress()
         self.search = Search(32, thorough=False)
         if settings.checkpoint.exists():
@@ -240,11 +238,10 @@ class Trainer:
         progress = self.progress
         rate = stage.rate * (stage.final + (1 - stage.final) * (1 + math.cos(math.pi * part)) / 2)
         rate *= min(1.0, (progress.steps + 1) / 200)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.scale(rate)
         pictures = self.clips.sample(self.random, stage.batch, stage.length, stage.crop)
         loss = self._chain(pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
         if torch.isfinite(norm):
@@ -262,19 +259,19 @@ class Trainer:
         """The mean loss of a batch of chains, each sample at its own rate point."""
         pixels = pictures[0].y[0].numel()
         loss, frame = 0, None
-        for t, picture in enumerate(pictures):
-            rate, multiplier = draw.rates[t], draw.multipliers[t]
-            with torch.autocast(self.settings.device.type, torch.bfloat16):
+        with torch.autocast(self.settings.device.type, torch.bfloat16):  # one context, so that weights are cast once
+            for t, picture in enumerate(pictures):
+                rate, multiplier = draw.rates[t], draw.multipliers[t]
                 frame = self._frame(picture, frame, rate, draw.filtered[t], draw.refreshed[t])
                 bits = (frame.bits + frame.motion_bits) / pixels
                 error = distortion(frame.reconstruction, picture)
                 loss = loss + (draw.importance * (bits + multiplier * error)).mean()
                 quality = psnr(frame.reconstruction, picture)
-                if t == len(pictures) - 1 and t > 0:
-                    better = self.codec.enhance(frame.state.picture, frame.state.context.detach(), rate)
-                    loss = loss + (draw.importance * multiplier * distortion(better, picture)).mean()
-                    tally.add(enhancer=(psnr(better, picture) - quality).mean())
-            tally.add(bpp=bits.mean(), motion=frame.motion_bits.mean() / pixels, psnr=quality.mean())
+                tally.add(bpp=bits.mean(), motion=frame.motion_bits.mean() / pixels, psnr=quality.mean())
+            if len(pictures) > 1:
+                better = self.codec.enhance(frame.state.picture, frame.state.context.detach(), rate)
+                loss = loss + (draw.importance * multiplier * distortion(better, picture)).mean()
+                tally.add(enhancer=(psnr(better, picture) - quality).mean())
         return loss / len(pictures)
 
     def _frame(self, picture: Planes, before: Trained | None, rate: Tensor, filtered: Tensor, refresh: bool) -> Trained:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.codec import Codec
+from models.files import replacing
 from models.presets import PRESETS
 
 FOLDER = Path(__file__).parent / "weights"
@@ -56,12 +57,11 @@ def weights_hash(state: dict[str, Tensor]) -> bytes:
 
 def save(state: dict[str, Tensor], preset: str, path: Path) -> None:
     """Write float16 weights as safetensors, beside the target and then renamed."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    save_file({name: t.detach().half().cpu().contiguous() for name, t in state.items()}, str(part), {"preset": preset})
-    part.replace(path)
+    content = serialise({name: t.detach().half().cpu().contiguous() for name, t in state.items()}, {"preset": preset})
+    with replacing(path) as part:
+        part.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], str]:

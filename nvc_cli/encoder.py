@@ -8,20 +8,15 @@ import torch
 from torch import Tensor
 
 from models.codec import State, Unfiltered
+from models.cycle import rate_point
 from models.entropy import SymbolEncoder
 from models.picture import Planes
-from models.presets import RATES
+from models.quality import distortion
 from models.search import Search
-from models.training import distortion
 from models.weights import Model
 from nvc_cli.frame import Frame
 from nvc_cli.stream import Packet, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
-
-CYCLE = (-4, 3, -2, 3)
-"""The quality cycle: offsets of the rate point over P-frames, counted from the keyframe."""
-KEYFRAME_OFFSET = -8
-"""A keyframe is one qp better than the frames that follow, which all profit from it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +52,7 @@ class Encoder:
         keyframe = self.state is None or (self.keyint and self.since >= self.keyint)
         if keyframe:
             self.since = 0
-        offset = KEYFRAME_OFFSET if keyframe else CYCLE[(self.since - 1) % len(CYCLE)]
-        rate = min(max(self.base + offset, 0), RATES - 1)
+        rate = rate_point(self.base, self.since)
         rates = torch.tensor([rate], device=self.device)
         coder = SymbolEncoder()
         if keyframe:

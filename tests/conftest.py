@@ -68,7 +68,7 @@ def small_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     from models.schedule import SCHEDULES, Stage
 
     torch.set_num_threads(1)
-    monkeypatch.setitem(SCHEDULES, "tiny", (Stage("intra", 0.5, 1, 2, 64, 1e-3, 0.5), Stage("short", 0.5, 3, 2, 64, 1e-3, 0.5)))
+    monkeypatch.setitem(SCHEDULES, "tiny", (Stage("intra", 0.5, 1, 2, 64, 1.0, 0.5), Stage("short", 0.5, 3, 2, 64, 1.0, 0.5)))
     monkeypatch.setattr("models.training.plain_rate", lambda device: 1e11)
 
 
