@@ -140,7 +140,7 @@ def _training(history: History) -> str:
             f"- date: {date.today().isoformat()}",
             "- weights: a running average over about a thousand steps",
             "",
-            _table(("stage", "frames in a chain", "batch", "crop", "learning rate", "frames seen"), rows),
+            _table(("stage", "frames in a chain", "batch", "crop", "relative rate", "frames seen"), rows),
         )
     )
 

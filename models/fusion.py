@@ -18,7 +18,13 @@ def enable() -> bool:
 
     if torch.cuda.is_available() or shutil.which("g++") or shutil.which("c++"):
         torch._dynamo.config.recompile_limit = 64
+        torch._dynamo.config.suppress_errors = True  # what a broken compiler cannot build runs as it is
         _enabled = True
+    return _enabled
+
+
+def enabled() -> bool:
+    """Whether marked functions are compiled."""
     return _enabled
 
 

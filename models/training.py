@@ -211,6 +211,7 @@ class Trainer:
                     self._report(current, tally, cost / yardstick, cost)
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
                 cost = self._cost(stage)
+                mark = monotonic()  # compiling takes no time from the schedule
                 current, tally = stage, Tally()
             elif now - tally.started >= REPORT_SECONDS and tally.steps:
                 self._report(stage, tally, cost / yardstick, cost)
@@ -289,13 +290,16 @@ class Trainer:
         """FLOP of one step: those of the convolutions, forward and twice as many backward.
 
         Measured forward only, since PyTorch counts the backward pass of depth-wise convolutions as if they were full.
-        Nothing that training depends on is touched: the random numbers are others.
+        Nothing that training depends on is touched: the random numbers are others. Compiles what the stage needs on the way.
         """
         device, random = self.settings.device, Random(0)
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
             pictures = self.clips.sample(random, stage.batch, stage.length, stage.crop)
+            choices = draw(random, stage.batch, stage.length, device)
+            if fusion.enabled():  # nothing is compiled while operations are counted
+                self._chain(pictures, choices, Tally())
             with FlopCounterMode(display=False) as counter:
-                self._chain(pictures, draw(random, stage.batch, stage.length, device), Tally())
+                self._chain(pictures, choices, Tally())
         return 3 * counter.get_total_flops()
 
     def _report(self, stage: Stage, tally: Tally, share: float, cost: int) -> None:

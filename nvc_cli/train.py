@@ -79,12 +79,15 @@ def command(
 
     with ExitStack() as stack:
         log = stack.enter_context(_log(log_file))
-        stack.enter_context(_told_to_users())
+        stack.enter_context(_disk_errors())
         from models.training import Settings
 
         chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
         settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, seed)
-        trainer, publish = _prepare(settings, folder, target, None if resuming else begin, log)
+        try:
+            trainer, publish = _prepare(settings, folder, target, None if resuming else begin, log)
+        except ValueError as error:  # the models say in one sentence what does not fit
+            raise NvcError(str(error)) from error
         if resuming:
             log(f"going on from {checkpoint}: {trainer.progress.seconds / 60:.1f} of {minutes:g} minutes are done")
             if begin:
@@ -159,15 +162,13 @@ def _tune_allocator() -> None:
 
 
 @contextmanager
-def _told_to_users() -> Iterator[None]:
-    """Errors of the models, one sentence each, and of the disk, as those of the command line."""
+def _disk_errors() -> Iterator[None]:
+    """Errors of the disk as those of the command line."""
     try:
         yield
-    except ValueError as error:
-        raise NvcError(str(error)) from error
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        raise NvcError(f"{name}{(error.strerror or str(error)).lower()}; the last checkpoint is whole, so make room and go on") from error
+        raise NvcError(f"{name}{(error.strerror or str(error)).lower()}; make room or choose another place, and go on from the checkpoint") from error
 
 
 @contextmanager
