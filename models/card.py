@@ -138,7 +138,7 @@ def _training(history: History) -> str:
             f"- time: {progress.seconds / 60:.1f} of {history.minutes:g} minutes, {progress.steps:,} steps, {progress.frames:,} frames seen",
             f"- device: {history.device}",
             f"- date: {date.today().isoformat()}",
-            "- weights: a running average over about a thousand steps",
+            "- weights: a running average over the last fiftieth of the steps",
             "",
             _table(("stage", "frames in a chain", "batch", "crop", "relative rate", "frames seen"), rows),
         )

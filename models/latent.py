@@ -19,6 +19,9 @@ from models.presets import LAMBDA_RATIO, Preset
 LIMIT = 32767
 """Largest symbol that can be coded."""
 
+DEAD_ZONE = 0.0
+"""The encoder rounds toward zero by this much more than to the nearest: what costs many bits for little quality goes."""
+
 HYPER_ALIGN = 4
 """z lies on a grid four times coarser than y's."""
 
@@ -96,7 +99,8 @@ class Latent(nn.Module):
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        symbols = (y * self.step(rate) - prior.mean).round().clamp(-LIMIT, LIMIT)
+        residual = y * self.step(rate) - prior.mean
+        symbols = residual.sign() * (residual.abs() + 0.5 - DEAD_ZONE).floor().clamp(0, LIMIT)
         index = scale_index(prior.scale)
         coded = index >= SKIP
         coder.write(symbols[coded], index[coded])

@@ -15,6 +15,9 @@ from models.warp import BLOCK, LUMA_TAPS, fetch, phases
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
 
+SWEEPS = 4
+"""How often vectors of 16×16 blocks are offered those of their neighbours, before they are refined."""
+
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
@@ -105,9 +108,11 @@ class Search:
         weight = motion_weight(rate)
         field = _coarse(current, reference[:, 0].float(), self.reach)
         past = previous[..., ::2, ::2]
-        start = [*neighbours(field), torch.zeros_like(field), past]
+        for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
+            around = neighbours(field)
+            field = self._refine(planes, current, field, [median(around), *around, torch.zeros_like(field), past], (), weight, 2 * BLOCK)
         steps = (8, 4, 2, 1) if self.thorough else (6, 2)
-        field = self._refine(planes, current, field, start, steps, weight, 2 * BLOCK)
+        field = self._refine(planes, current, field, [], steps, weight, 2 * BLOCK)
         field = field.repeat_interleave(2, 2).repeat_interleave(2, 3)
         start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         steps = (4, 2, 1) if self.thorough else (1,)

@@ -37,6 +37,9 @@ from models.search import Search
 FILTERED, REFRESHED = 0.5, 0.08
 """How often a P-frame has its in-loop filter on, and its context made anew."""
 
+AVERAGED = 50
+"""One over this part of all steps so far is what shipped weights are averaged over, whatever the training's length."""
+
 REPORT_SECONDS, SAVE_SECONDS = 20, 180
 """From one log line to the next, from one checkpoint to the next."""
 
@@ -281,8 +284,8 @@ class Trainer:
         return self.codec.train_frame(picture, before.state, rate, filtered, refresh, self.search)
 
     def _update_average(self) -> None:
-        """Move the averaged weights toward the current ones, quickly at first and then over a thousand steps."""
-        decay = min(0.999, (1 + self.progress.steps) / (10 + self.progress.steps))
+        """Move the averaged weights toward the current ones: an average over the last fiftieth of all steps."""
+        decay = self.progress.steps / (self.progress.steps + AVERAGED)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.codec.parameters()), 1 - decay)
 
