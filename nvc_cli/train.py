@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from models.training import Settings, Trainer
-
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 31), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 
 
 @click.command()
@@ -73,8 +69,6 @@ def command(
     check_target(checkpoint, True)
     if not folder.is_dir():
         raise NvcError(f"{folder}: there is no such folder; give a folder of videos")
-    if device != "cuda":
-        _tune_allocator()
     place = choose_device(device, threads)
 
     with ExitStack() as stack:
@@ -145,20 +139,6 @@ def _initial(name: str, preset: str) -> dict[str, torch.Tensor]:
     if codec.preset.name != preset:
         raise NvcError(f"--from {name}: these weights are for the networks of {codec.preset.name}; pass --model {codec.preset.name}")
     return codec.state_dict()
-
-
-def _tune_allocator() -> None:
-    """Start this command again with an allocator that keeps freed memory, unless the environment says how it should be.
-
-    Training frees and takes the same large buffers at every step. By default glibc gives them back to the system each
-    time, and the page faults on taking them anew cost a large part of a step. glibc reads its settings only when a
-    program starts, hence the second start. Only a process that is itself `nvc train` is replaced.
-    """
-    if not sys.platform.startswith("linux") or sys.argv[1:2] != ["train"] or any(name in os.environ for name in ALLOCATOR):
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **ALLOCATOR})
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from nvc_cli import train
 from nvc_cli.main import main
 
 pytestmark = pytest.mark.usefixtures("small_schedule", "clock")
@@ -92,22 +90,3 @@ def test_errors_are_one_line(videos: Path, tmp_path: Path) -> None:
     assert "exists already" in error(videos, "-o", other)
     assert other.read_bytes() == b"precious"
     assert nvc_train(videos, "-o", tmp_path / "mine.pt").exit_code == 2
-
-
-def test_starts_again_with_another_allocator_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
-    for name in train.ALLOCATOR:
-        monkeypatch.delenv(name, raising=False)
-    train._tune_allocator()
-    assert not calls  # this process is pytest
-    monkeypatch.setattr(sys, "argv", ["nvc", "train", "videos"])
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "nvc_cli", "train", "videos"])
-    train._tune_allocator()
-    program, arguments, environment = calls.pop()
-    assert program == sys.executable and arguments == [sys.executable, "-m", "nvc_cli", "train", "videos"]
-    assert environment["MALLOC_MMAP_THRESHOLD_"] == "2147483648" and environment["MALLOC_TRIM_THRESHOLD_"] == "8589934592"
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
-    train._tune_allocator()
-    assert not calls
