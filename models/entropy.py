@@ -2,7 +2,9 @@
 
 A symbol is coded with one of a fixed set of integer frequency tables. Which one is chosen by an index that both sides
 derive from what is already decoded, so the coder itself knows no floating point. The coder is rANS (Duda 2013) as
-implemented by CompressAI; its extension is loaded by file, since importing the package costs seconds.
+implemented by CompressAI; its extension is loaded by file, since importing the package costs seconds. The coders of
+constriction were measured beside it: as small, and they decode 50,000 symbols in 2 to 3 ms instead of 5 to 6, but they
+take probabilities as floating point, and tables of integers are what a stream needs to mean the same everywhere.
 """
 
 import importlib.machinery
