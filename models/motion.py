@@ -81,31 +81,49 @@ class Motion(nn.Module):
         """Goes through the pyramid; whoever decodes fills `field` in between."""
         side = F.relu(self.side(memory))
         quality = rate[:, None, None, None].float() / RATES - 0.5
-        every = slice(None)
-
-        def step(estimator: Estimator, rows: slice, columns: slice, around: list[Tensor]) -> Step:
-            where = (every, every, rows, columns)
-            past = previous[where]
-            base = torch.stack([*around, past]).median(0).values if around else past
-            near = [(n - base).float().clamp(-64, 64) / 8 for n in (*(around or 4 * [base]), past)]
+        for place in pyramid(field, previous):
+            base = place.base
+            near = [(n - base).float().clamp(-64, 64) / 8 for n in (*(place.around or 4 * [base]), place.past)]
             features = torch.cat([*near, quality.expand_as(base[:, :1])], 1)
-            features = torch.cat([features.to(side.dtype), side[where]], 1)
-            logit, scale = estimator(features).float().split((1, 2), 1)
-            return Step(where, base, logit, scale)
+            features = torch.cat([features.to(side.dtype), side[place.where]], 1)
+            logit, scale = self.estimators[place.kind](features).float().split((1, 2), 1)
+            yield Step(place.where, base, logit, scale)
 
-        top = LEVELS[0]
-        yield step(self.estimators[0], slice(0, None, top), slice(0, None, top), [])
-        for level, s in enumerate(LEVELS[1:]):
-            diagonal, cross = self.estimators[1 + 2 * level], self.estimators[2 + 2 * level]
-            even, odd = slice(0, None, 2 * s), slice(s, None, 2 * s)
-            tall, wide = (-(-size // s) > 1 for size in field.shape[2:])  # are there odd rows, odd columns?
-            if tall and wide:
-                yield step(diagonal, odd, odd, _around(field[..., ::s, ::s], 1, 1, ((-1, -1), (-1, 1), (1, -1), (1, 1))))
-            plus = [*(((-1, 0), (1, 0)) if tall else 2 * ((0, -1),)), *(((0, -1), (0, 1)) if wide else 2 * ((-1, 0),))]
-            if tall:
-                yield step(cross, odd, even, _around(field[..., ::s, ::s], 1, 0, plus))
-            if wide:
-                yield step(cross, even, odd, _around(field[..., ::s, ::s], 0, 1, plus))
+
+@dataclass(frozen=True)
+class Place:
+    """Vectors of the pyramid that are coded together, and what they are predicted from."""
+
+    kind: int  # which estimator is theirs: level and pattern
+    where: tuple  # index into (B, 2, h, w)
+    around: list[Tensor]  # four decoded neighbours (B, 2, h', w'), or none on the highest level
+    past: Tensor  # vectors of the frame before
+    base: Tensor  # the prediction: the median of all these
+
+
+def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
+    """The order in which a field is coded. A place is predicted from what `field` holds when it is asked for."""
+    every = slice(None)
+
+    def place(kind: int, rows: slice, columns: slice, around: list[Tensor]) -> Place:
+        where = (every, every, rows, columns)
+        past = previous[where]
+        base = torch.stack([*around, past]).median(0).values if around else past
+        return Place(kind, where, around, past, base)
+
+    top = LEVELS[0]
+    yield place(0, slice(0, None, top), slice(0, None, top), [])
+    for level, s in enumerate(LEVELS[1:]):
+        diagonal, cross = 1 + 2 * level, 2 + 2 * level
+        even, odd = slice(0, None, 2 * s), slice(s, None, 2 * s)
+        tall, wide = (-(-size // s) > 1 for size in field.shape[2:])  # are there odd rows, odd columns?
+        if tall and wide:
+            yield place(diagonal, odd, odd, _around(field[..., ::s, ::s], 1, 1, ((-1, -1), (-1, 1), (1, -1), (1, 1))))
+        plus = [*(((-1, 0), (1, 0)) if tall else 2 * ((0, -1),)), *(((0, -1), (0, 1)) if wide else 2 * ((-1, 0),))]
+        if tall:
+            yield place(cross, odd, even, _around(field[..., ::s, ::s], 1, 0, plus))
+        if wide:
+            yield place(cross, even, odd, _around(field[..., ::s, ::s], 0, 1, plus))
 
 
 def _around(grid: Tensor, row: int, column: int, offsets: Sequence[tuple[int, int]]) -> list[Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.fusion import fused
+from models.motion import pyramid
 from models.presets import lagrangian
 from models.warp import BLOCK, LUMA_TAPS, fetch, phases
 
@@ -17,6 +18,9 @@ COARSE = 4
 
 SWEEPS = 4
 """How often vectors of 16×16 blocks are offered those of their neighbours, before they are refined."""
+
+PRUNE = 1.0
+"""What a bit counts when vectors are held against what the coder predicts, in parts of the weight of a bit."""
 
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -54,9 +58,13 @@ def vector_cost(planes: Tensor, current: Tensor, field: Tensor, centre: Tensor, 
     dense = field.repeat_interleave(block, 2).repeat_interleave(block, 3)
     error = (fetch(planes, dense, (height, width)) / 64 - current).abs()
     sad = error.view(batch, height // block, block, width // block, block).sum((2, 4))
-    distance = (field - centre).abs().float()
-    bits = 2 * torch.log2(1 + distance).sum(1) + 3 * (distance.sum(1) > 0)
-    return sad + weight[:, None, None] * bits
+    return sad + weight[:, None, None] * vector_bits(field - centre)
+
+
+def vector_bits(difference: Tensor) -> Tensor:
+    """A guess at the bits of vectors from their differences to the prediction: (B, 2, h, w) -> (B, h, w)."""
+    distance = difference.abs().float()
+    return 2 * torch.log2(1 + distance).sum(1) + 3 * (distance.sum(1) > 0)
 
 
 @fused
@@ -120,6 +128,21 @@ class Search:
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
             field = self._refine(planes, current, field, [median(around), *around], (), weight, BLOCK)
+        return self._prune(planes, current, field, previous, weight)
+
+    def _prune(self, planes: Tensor, current: Tensor, field: Tensor, previous: Tensor, weight: Tensor) -> Tensor:
+        """Go through the field as it will be coded, and take the prediction where the better vector is not worth its bits."""
+        field = field.clone()
+        error = vector_cost(planes, current, field, field, weight, BLOCK)
+        for place in pyramid(field, previous):
+            predicted = field.clone()
+            predicted[place.where] = place.base
+            others = vector_cost(planes, current, predicted, predicted, weight, BLOCK)
+            own, blocks = field[place.where], (place.where[0], *place.where[2:])
+            bits = PRUNE * weight[:, None, None] * vector_bits(own - place.base)
+            keep = error[blocks] + bits < others[blocks]
+            field[place.where] = torch.where(keep[:, None], own, place.base)
+            error[blocks] = torch.where(keep, error[blocks], others[blocks])
         return field
 
     def _refine(
