@@ -6,11 +6,11 @@ reads every frame's rate point from the stream.
 
 from models.presets import RATES
 
-CYCLE = (-4, 3, -2, 3)
+CYCLE = (-2, 1, -1, 2)
 """Offsets over P-frames, the first after a keyframe first, in eighths of a qp."""
 
-KEYFRAME = -8
-"""A keyframe is one qp better than the frames that follow, which all profit from it."""
+KEYFRAME = -12
+"""A keyframe is one and a half qp better than the frames that follow, which all profit from it."""
 
 
 def rate_point(base: float, since: int, swing: float = 1.0) -> int:

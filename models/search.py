@@ -19,7 +19,7 @@ COARSE = 4
 SWEEPS = 4
 """How often vectors of 16×16 blocks are offered those of their neighbours, before they are refined."""
 
-PRUNE = 1.0
+PRUNE = 0.4
 """What a bit counts when vectors are held against what the coder predicts, in parts of the weight of a bit."""
 
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
