@@ -1,11 +1,13 @@
 """The codec: what one frame turns into, and what is remembered of it for the next."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from models.entropy import SymbolDecoder, SymbolEncoder
+from models.exact import Convolution, Exact, Narrow, choose_backend, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -36,6 +38,19 @@ class Trained:
     motion_bits: Tensor  # (B,)
 
 
+ENCODER_ONLY = ("enter.", "encoder.", "to_latent.", "join.", "hyper_encoder.", "hyper_gain.")
+"""Parts of the networks that a decoder does not have."""
+
+
+def is_normative(name: str) -> bool:
+    """Whether a decoder needs the layer or tensor of this name to get the right pictures."""
+    network, _, rest = f"{name}.".partition(".")
+    rest = rest.removeprefix("latent.")
+    # The P-frame network's `enter` makes the temporal context, on both sides.
+    encoder_only = rest.startswith(ENCODER_ONLY) and not (network == "inter" and rest.startswith("enter."))
+    return network != "enhancer" and not encoder_only
+
+
 class Codec(nn.Module):
     """All networks of one preset."""
 
@@ -48,6 +63,28 @@ class Codec(nn.Module):
         self.enhancer = Enhancer(preset)
         initialise_intra(self.intra)
         initialise_inter(self.inter)
+
+    @property
+    def exact(self) -> bool:
+        """Whether what a decoder computes is computed exactly, in integers (`models/exact.py`)."""
+        return self.inter.grid.exact
+
+    @exact.setter
+    def exact(self, exact: bool) -> None:
+        for _, layer in self.normative():
+            layer.exact = exact
+
+    def normative(self, kind: type = Exact) -> Iterator[tuple[str, Exact]]:
+        """The layers of a decoder, by name."""
+        return ((name, layer) for name, layer in layers(self, kind) if is_normative(name))
+
+    def prepare(self) -> None:
+        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form."""
+        backend = choose_backend(next(self.parameters()).device)
+        for _, layer in self.normative(Convolution):
+            if isinstance(layer, Narrow):
+                layer.backend = backend
+            layer.prepare()
 
     # Training
 
@@ -65,15 +102,14 @@ class Codec(nn.Module):
         """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on."""
         with torch.no_grad():
             vectors = search(picture.y, state.picture.y, state.vectors, rate)
-            reference = to_features(compensate(state.picture, vectors))
+            reference = self.inter.grid(to_features(compensate(state.picture, vectors)))
         motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
         memory = self._memory(state, vectors, reference, refresh)
         context = self.inter.predict(reference, memory, rate)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
         latent, bits = self.inter.latent(y, context, rate)
         context = self.inter.synthesise(latent, context, rate)
-        switch = filtered[:, None, None, None].to(context.dtype)
-        context = context + switch * self.inter.filter(context, rate)
+        context = self.inter.filtered(context, filtered, rate)
         planes = to_planes(self.inter.reconstruct(context, reference, rate))
         return Trained(State(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
@@ -122,7 +158,7 @@ class Codec(nn.Module):
         return State(to_planes(self.intra.reconstruct(context, rate)).rounded(), context, _still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
-        reference = to_features(compensate(state.picture, vectors))
+        reference = self.inter.grid(to_features(compensate(state.picture, vectors)))
         memory = self._memory(state, vectors, reference, refresh)
         return reference, self.inter.predict(reference, memory, rate)
 
@@ -130,7 +166,7 @@ class Codec(nn.Module):
         """The warped context, or on a refresh one that is made anew from the picture alone."""
         if refresh:
             return self.inter.refresh(reference.to(state.context.dtype))
-        return warp_context(state.context, vectors)
+        return self.inter.grid(warp_context(state.context, vectors))
 
 
 @dataclass(frozen=True)
@@ -145,9 +181,7 @@ class Unfiltered:
 
     def finish(self, filtered: bool) -> State:
         """The state with the filter on or off."""
-        context = self.context
-        if filtered:
-            context = context + self.inter.filter(context, self.rate)
+        context = self.inter.filtered(self.context, filtered, self.rate)
         picture = to_planes(self.inter.reconstruct(context, self.reference, self.rate)).rounded()
         return State(picture, context, self.vectors)
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 SCALES = 64
-"""Laplace tables, with scales in a geometric series from SMALLEST to LARGEST."""
-SMALLEST, LARGEST = 0.08, 96.0
-STEP = math.log(LARGEST / SMALLEST) / (SCALES - 1)
+"""Laplace tables; the natural logarithms of their scales go from FIRST to LAST in equal steps."""
+STEP = 1 / 8
+FIRST, LAST = -2.5, -2.5 + STEP * (SCALES - 1)
+SMALLEST, LARGEST = math.exp(FIRST), math.exp(LAST)
 SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
 
@@ -32,7 +33,7 @@ PRECISION = 16
 
 def scale_index(raw: Tensor) -> Tensor:
     """Raw network output (logarithm of the scale) -> table index 0..SCALES-1."""
-    return ((raw - math.log(SMALLEST)) / STEP).round().clamp(0, SCALES - 1).int()
+    return ((raw - FIRST) / STEP).round().clamp(0, SCALES - 1).int()
 
 
 def flag_index(logit: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def flag_index(logit: Tensor) -> Tensor:
 
 def laplace_bits(x: Tensor, raw: Tensor) -> Tensor:
     """Bits of symbols `x` (integers, or integers plus uniform noise) under a zero-mean Laplace of log-scale `raw`."""
-    scale = raw.float().clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
+    scale = raw.float().clamp(FIRST, LAST).exp()
     x, half = x.float().abs(), 0.5 / scale
     tail = -x / scale + half + torch.log(-torch.expm1(-2 * half)) - math.log(2)
     centre = torch.log1p(-(torch.exp(-half) * torch.cosh(x.clamp(max=0.5) / scale)).clamp(max=1 - 1e-6))

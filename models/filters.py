@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import Stack
+from models.exact import Narrow
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 
 
@@ -24,9 +25,9 @@ class Enhancer(nn.Module):
     def __init__(self, preset: Preset):
         super().__init__()
         width = preset.context
-        self.enter = nn.Conv2d(PICTURE + preset.context, width, 1)
+        self.enter = Narrow(PICTURE + preset.context, width)
         self.stack = Stack(width, preset.enhancer_blocks)
-        self.leave = nn.Conv2d(width, PICTURE, 1)
+        self.leave = Narrow(width, PICTURE)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.exact import Convolution
 from models.presets import PICTURE
 
 
@@ -46,7 +47,7 @@ def haar() -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _place(layer: nn.Conv2d, weight: Tensor, rest: float = 0.0) -> None:
+def _place(layer: Convolution, weight: Tensor, rest: float = 0.0) -> None:
     """Put a matrix into the layer's first outputs and inputs; all else is zero, or `rest` of its random start."""
     layer.weight.mul_(rest)
     if layer.bias is not None:
@@ -55,7 +56,7 @@ def _place(layer: nn.Conv2d, weight: Tensor, rest: float = 0.0) -> None:
     layer.weight[:rows, :columns] = weight.reshape(rows, columns, *layer.weight.shape[2:])
 
 
-def _latent(to_latent: nn.Conv2d, from_latent: nn.Conv2d) -> None:
+def _latent(to_latent: Convolution, from_latent: Convolution) -> None:
     """Haar down to the latent's channels of lowest frequency, and its transpose up again (before pixel shuffling)."""
     weight, frequency = haar()
     kept = frequency.argsort(stable=True)[: to_latent.out_channels]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import Stack, down, up
+from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
 from models.filters import ContextFilter
 from models.latent import Latent
 from models.presets import PICTURE, Preset
@@ -15,23 +16,25 @@ class Inter(nn.Module):
     def __init__(self, preset: Preset):
         super().__init__()
         c, n = preset.context, preset.latent
-        self.refresh = nn.Conv2d(PICTURE, c, 1)
-        self.enter = nn.Conv2d(PICTURE + c, c, 1)
+        self.refresh = Wide(PICTURE, c)
+        self.enter = Wide(PICTURE + c, c)
         self.context = Stack(c, preset.context_blocks)
 
-        self.join = nn.Conv2d(2 * PICTURE + c, c, 1)
+        self.join = Narrow(2 * PICTURE + c, c)
         self.encoder = Stack(c, preset.encoder_blocks)
         self.to_latent = down(c, n)
         self.latent = Latent(preset, c)
 
         self.from_latent = up(n, c)
-        self.merge = nn.Conv2d(2 * c, c, 1)
+        self.merge = Wide(2 * c, c)
         self.decoder = Stack(c, preset.decoder_blocks)
 
         self.filter = ContextFilter(preset)
+        self.hold = Grid(limit=CONTEXT_LIMIT)
         self.head = Stack(c, 1)
-        self.residual = nn.Conv2d(c, PICTURE, 1)
-        self.release = nn.Conv2d(c, PICTURE, 1)
+        self.residual = Wide(c, PICTURE)
+        self.release = Narrow(c, PICTURE)
+        self.part, self.grid = Grid(8, 256), Grid()
         nn.init.constant_(self.release.bias, 0.05)
 
     def predict(self, reference: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
@@ -49,11 +52,19 @@ class Inter(nn.Module):
         x = self.merge(torch.cat([self.from_latent(latent), context], 1))
         return self.decoder(x, rate)
 
+    def filtered(self, context: Tensor, switch: Tensor | bool, rate: Tensor) -> Tensor:
+        """c -> c̃: the in-loop filter applied where `switch` is 1; a tensor (B,), or a bool for all."""
+        if isinstance(switch, Tensor):
+            context = context + switch[:, None, None, None].to(context.dtype) * self.filter(context, rate)
+        elif switch:
+            context = context + self.filter(context, rate)
+        return self.hold(context)
+
     def reconstruct(self, context: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
         """c̃ and the warped picture -> picture features (B, 96, H/8, W/8), float32.
 
         The warped picture is kept except where the network lets go of it, in parts from 0 to 1.
         """
         x = self.head(context, rate)
-        release = self.release(x).float().clamp(0, 1)
-        return reference - release * reference + self.residual(x).float()
+        release = self.part(self.release(x).float().clamp(0, 1))
+        return self.grid(reference - self.grid(release * reference) + self.residual(x).float())

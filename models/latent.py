@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Block, RateGain, RateTable, down, gain, up
+from models.blocks import Block, down, up
 from models.entropy import SKIP, SymbolDecoder, SymbolEncoder, laplace_bits, scale_index
+from models.exact import Grid, Narrow, RateGain, RateTable
 from models.presets import LAMBDA_RATIO, Preset
 
-LIMIT = 32767
-"""Largest symbol that can be coded."""
+LIMIT = 1023
+"""The encoder's largest symbol."""
 
-DEAD_ZONE = 0.0
-"""The encoder rounds toward zero by this much more than to the nearest: what costs many bits for little quality goes."""
+VALUE_BITS, VALUE_LIMIT = 5, (1 << 16) - 1
+"""Means and values of y, in units of the quantisation step, are multiples of 2^-5 below 2^11."""
 
 HYPER_ALIGN = 4
 """z lies on a grid four times coarser than y's."""
@@ -55,43 +56,44 @@ class Latent(nn.Module):
         self.step = RateGain(n, fine, coarse)
         self.unstep = RateGain(n, -fine, -coarse)
         self.hyper_gain = RateGain(n, fine / 2, coarse / 2)
-        self.hyper_encoder = nn.Sequential(nn.Conv2d(n, 64, 1), nn.ReLU(), down(64, 64), nn.ReLU(), down(64, z))
+        self.hyper_encoder = nn.Sequential(Narrow(n, 64), down(64, 64, relu=True), down(64, z, relu=True))
         self.hyper_scale = RateTable(z, -0.3, -0.3)
-        self.hyper_decoder = nn.Sequential(up(z, 64), nn.ReLU(), up(64, side), nn.ReLU())
+        self.hyper_decoder = nn.Sequential(up(z, 64, Narrow), up(64, side, Narrow, relu=True))
         self.temporal = down(context, side) if context else None
-        self.fuse = nn.Conv2d(2 * side if context else side, width, 1)
+        self.fuse = Narrow(2 * side if context else side, width, relu=True)
         self.fuse_gain = RateGain(width)
         self.refine = Block(width)
-        self.parameters_out = nn.Conv2d(width, 2 * n, 1)
+        self.parameters_out = Narrow(width, 2 * n)
         self.scale_offset = RateTable(n)
+        self.grid, self.value = Grid(), Grid(VALUE_BITS, VALUE_LIMIT)
 
     def hyper(self, y: Tensor, rate: Tensor) -> Tensor:
         """z before quantisation: (B, N, H/16, W/16) -> (B, Z, H/64, W/64), sizes rounded up."""
         height, width = y.shape[-2:]
         y = F.pad(y, (0, -width % HYPER_ALIGN, 0, -height % HYPER_ALIGN), mode="replicate")
-        return self.hyper_encoder(gain(y, self.hyper_gain(rate))).float()
+        return self.hyper_encoder(self.hyper_gain(y, rate)).float()
 
     def hyper_scales(self, rate: Tensor) -> Tensor:
         """Logarithms of the scales of z's channels: (B, Z, 1, 1). Five times faster to learn than other parameters."""
-        return 5 * self.hyper_scale(rate)
+        return 5 * self.hyper_scale.vector(rate)
 
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
         x = self.hyper_decoder(z)[..., :height, :width]
         if self.temporal is not None:
-            x = torch.cat([x, F.relu(self.temporal(context))], 1)
-        x = self.refine(gain(F.relu(self.fuse(x)), self.fuse_gain(rate)))
-        mean, scale = self.parameters_out(x).float().chunk(2, 1)
-        return Prior(mean * self.step(rate), scale + self.scale_offset(rate))
+            x = torch.cat([x, self.temporal(context)], 1)
+        x = self.refine(self.fuse_gain(F.relu(self.grid(self.fuse(x))), rate))
+        mean, scale = self.grid(self.parameters_out(x).float()).chunk(2, 1)
+        return Prior(self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Training: y -> (quantised ŷ, bits of y and z for each sample (B,))."""
         z = self.hyper(y, rate)
         z_bits = laplace_bits(z + torch.rand_like(z) - 0.5, self.hyper_scales(rate))
         prior = self.prior(through(z), context, rate, *y.shape[-2:])
-        residual = y.float() * self.step(rate) - prior.mean
+        residual = y.float() * self.step.vector(rate) - prior.mean
         y_bits = laplace_bits(residual + torch.rand_like(residual) - 0.5, prior.scale)
-        decoded = (through(residual) + prior.mean) * self.unstep(rate)
+        decoded = self._decoded(through(residual), prior, rate)
         return decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
 
     def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolEncoder) -> Tensor:
@@ -99,8 +101,7 @@ class Latent(nn.Module):
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        residual = y * self.step(rate) - prior.mean
-        symbols = residual.sign() * (residual.abs() + 0.5 - DEAD_ZONE).floor().clamp(0, LIMIT)
+        symbols = (y * self.step.vector(rate) - prior.mean).round().clamp(-LIMIT, LIMIT)
         index = scale_index(prior.scale)
         coded = index >= SKIP
         coder.write(symbols[coded], index[coded])
@@ -121,4 +122,4 @@ class Latent(nn.Module):
         return scale_index(self.hyper_scales(rate)).expand(shape)
 
     def _decoded(self, symbols: Tensor, prior: Prior, rate: Tensor) -> Tensor:
-        return (symbols + prior.mean) * self.unstep(rate)
+        return self.unstep(self.value(symbols + prior.mean), rate)

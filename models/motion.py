@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
+from models.exact import Grid, Narrow
 from models.presets import RATES
 
 LEVELS = (8, 4, 2, 1)
@@ -33,7 +34,7 @@ class Estimator(nn.Sequential):
     """From the neighbourhood of one vector to the distribution of its difference."""
 
     def __init__(self):
-        super().__init__(nn.Conv2d(11 + SIDE, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 3, 1))
+        super().__init__(Narrow(11 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 3, relu=True))
 
 
 class Motion(nn.Module):
@@ -45,7 +46,8 @@ class Motion(nn.Module):
 
     def __init__(self, context: int):
         super().__init__()
-        self.side = nn.Conv2d(context, SIDE, 1)
+        self.side = Narrow(context, SIDE)
+        self.grid = Grid()
         self.estimators = nn.ModuleList(Estimator() for _ in range(1 + 2 * (len(LEVELS) - 1)))
 
     def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class Motion(nn.Module):
             near = [(n - base).float().clamp(-64, 64) / 8 for n in (*(place.around or 4 * [base]), place.past)]
             features = torch.cat([*near, quality.expand_as(base[:, :1])], 1)
             features = torch.cat([features.to(side.dtype), side[place.where]], 1)
-            logit, scale = self.estimators[place.kind](features).float().split((1, 2), 1)
+            logit, scale = self.grid(self.estimators[place.kind](features).float()).split((1, 2), 1)
             yield Step(place.where, base, logit, scale)
 
 

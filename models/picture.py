@@ -49,14 +49,14 @@ def crop(planes: Planes, height: int, width: int) -> Planes:
 
 
 def to_features(planes: Planes) -> Tensor:
-    """Planes -> (B, 96, H/8, W/8), centred on zero, one unit is the whole range of a sample."""
+    """Planes -> (B, 96, H/8, W/8), centred on zero, one unit is 256 grey levels."""
     parts = (F.pixel_unshuffle(planes.y, 8), F.pixel_unshuffle(planes.u, 4), F.pixel_unshuffle(planes.v, 4))
-    return torch.cat(parts, 1) / 255 - 0.5
+    return (torch.cat(parts, 1) - 128) / 256
 
 
 def to_planes(features: Tensor) -> Planes:
     """(B, 96, H/8, W/8) -> planes; the inverse of `to_features`, not yet rounded."""
-    samples = (features + 0.5) * 255
+    samples = features * 256 + 128
     return Planes(
         F.pixel_shuffle(samples[:, :64], 8), F.pixel_shuffle(samples[:, 64:80], 4), F.pixel_shuffle(samples[:, 80:], 4)
     )

@@ -55,6 +55,7 @@ class Settings:
     device: torch.device
     stages: tuple[str, ...] = ()  # only these, in the schedule's order; empty: all
     compiled: bool = False
+    rate: float = 1.0  # learning rates in parts of the schedule's
     seed: int = 1
 
 
@@ -241,7 +242,7 @@ class Trainer:
         """One step of the optimiser on one batch of chains; `part` is the place inside the stage, 0 to 1."""
         progress = self.progress
         rate = stage.rate * (stage.final + (1 - stage.final) * (1 + math.cos(math.pi * part)) / 2)
-        rate *= min(1.0, (progress.steps + 1) / 200)
+        rate *= self.settings.rate * min(1.0, (progress.steps + 1) / 200)
         self.optimizer.scale(rate)
         pictures = self.clips.sample(self.random, stage.batch, stage.length, stage.crop)
         loss = self._chain(pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="What training goes on from.  [default: OUT.ckpt]")
 @click.option("--compile/--no-compile", "compiled", default=True, show_default=True,
               help="Compile element-wise functions: a minute or two once, then about a fifth faster.")  # fmt: skip
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="Learning rates in parts of the schedule's; about 0.5 to go on from trained weights.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Of a new training's random numbers.")
 @click.option("--log", "log_file", type=click.Path(path_type=Path), metavar="FILE", help="Append the log to a file, too.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite an OUT that no checkpoint belongs to.")
@@ -49,6 +51,7 @@ def command(
     stages: str,
     checkpoint: Path | None,
     compiled: bool,
+    rate: float,
     seed: int,
     log_file: Path | None,
     overwrite: bool,
@@ -77,7 +80,7 @@ def command(
         from models.training import Settings
 
         chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
-        settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, seed)
+        settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, rate, seed)
         try:
             trainer, publish = _prepare(settings, folder, target, None if resuming else begin, log)
         except ValueError as error:  # the models say in one sentence what does not fit
