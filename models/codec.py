@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.entropy import SymbolDecoder, SymbolEncoder
-from models.exact import Convolution, Exact, Narrow, choose_backend, layers
+from models.exact import Exact, Narrow, choose_backend, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -81,7 +81,7 @@ class Codec(nn.Module):
     def prepare(self) -> None:
         """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form."""
         backend = choose_backend(next(self.parameters()).device)
-        for _, layer in self.normative(Convolution):
+        for _, layer in self.normative():
             if isinstance(layer, Narrow):
                 layer.backend = backend
             layer.prepare()

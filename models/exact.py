@@ -77,6 +77,9 @@ class Exact(nn.Module):
         """The integers that the exact form computes with, by name."""
         return {}
 
+    def prepare(self) -> None:
+        """Compute the integers once and for all, when parameters change no more."""
+
     def restore(self, integers: dict[str, Tensor]) -> None:
         """Set parameters from what `integers` gave; the same integers follow from them again.
 
@@ -146,7 +149,7 @@ class Narrow(Convolution):
             if self.largest is not None:
                 self.largest = torch.maximum(self.largest, x.detach().float().abs().amax((0, 2, 3)))
             return self.convolve(x, self.weight, self.bias)
-        weight, bias, read, write = self.prepared or self._prepare()
+        weight, bias, read, write = self.prepared if self.prepared is not None else self._prepare()
         a = rounded(x, read, 0 if self.relu else -ACTIVATION, ACTIVATION)
         backend = torch.bfloat16 if torch.is_grad_enabled() else self.backend
         with torch.autocast(x.device.type, enabled=False):
@@ -167,7 +170,6 @@ class Narrow(Convolution):
         return reads[:, None, None, None] if self.groups > 1 else reads[:, None, None]
 
     def prepare(self) -> None:
-        """Compute the integers once and for all."""
         weight, *rest = self._prepare()
         self.prepared = (weight.to(self.backend).contiguous(memory_format=torch.channels_last), *rest)
 
@@ -215,10 +217,10 @@ class Wide(Convolution):
         """In float, or exactly: a stream tensor."""
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
-        weight, bias = self.prepared or self._prepare()
+        weight, bias = self.prepared if self.prepared is not None else self._prepare()
         if torch.is_grad_enabled():
             with torch.autocast(x.device.type, enabled=False):
-                return self.grid(self.grid(self.convolve(x, weight)) + bias)
+                return self.grid(self.grid(self.convolve(x.float(), weight)) + bias)
         batch, channels, height, width = x.shape
         total = x.permute(0, 2, 3, 1).reshape(-1, channels).double() @ weight.flatten(1).double().T
         total = (total * 2.0**STREAM_BITS).round_().float().view(batch, height, width, -1).permute(0, 3, 1, 2)
@@ -229,7 +231,6 @@ class Wide(Convolution):
         return rounded(self.weight, fraction, -WIDE_WEIGHT, WIDE_WEIGHT) / fraction, self.grid(self.bias)[:, None, None]
 
     def prepare(self) -> None:
-        """Compute the integers once and for all."""
         weight, bias = self._prepare()
         self.prepared = (weight.double(), bias)
 
@@ -267,9 +268,16 @@ class RateTable(Exact):
         super().__init__()
         line = torch.linspace(first, last, self.KNOTS)
         self.knots = nn.Parameter(line[:, None].repeat(1, channels))
+        self.prepared: Tensor | None = None  # (64, C, 1, 1)
+
+    def prepare(self) -> None:
+        """Compute the vectors of all rate points once and for all."""
+        self.prepared = self.vector(torch.arange(RATES, device=self.knots.device))
 
     def vector(self, rate: Tensor) -> Tensor:
         """(B,) -> (B, C, 1, 1); the exact form rounds to the table's steps, ties up."""
+        if self.prepared is not None:
+            return self.prepared[rate.long()]
         if not self.exact:
             return self._between(self.knots, rate)
         knots = rounded(self.knots, self.steps, -(1 << 15), (1 << 15) - 1)
@@ -301,6 +309,8 @@ class RateGain(RateTable):
 
     def vector(self, rate: Tensor) -> Tensor:
         """(B,) -> (B, C, 1, 1); exact gains have 8 significant bits."""
+        if self.prepared is not None:
+            return self.prepared[rate.long()]
         logarithm = super().vector(rate)
         if not self.exact:
             return logarithm.exp()

@@ -94,7 +94,7 @@ class Latent(nn.Module):
         residual = y.float() * self.step.vector(rate) - prior.mean
         y_bits = laplace_bits(residual + torch.rand_like(residual) - 0.5, prior.scale)
         decoded = self._decoded(through(residual), prior, rate)
-        return decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
+        return decoded if self.grid.exact else decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
 
     def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolEncoder) -> Tensor:
         """Write z and y of one frame; returns the ŷ that `decode` will return."""

@@ -14,6 +14,7 @@ class Stage:
     crop: int  # luma samples
     rate: float  # highest learning rate of the stage, in parts of the optimiser's
     final: float = 0.3  # the learning rate's last value, in parts of the highest
+    exact: bool = False  # trained in the exact form, which takes twice the time
 
 
 SCHEDULES = {
@@ -22,14 +23,16 @@ SCHEDULES = {
         Stage("pairs", 0.05, 2, 4, 256, 1.0, 1.0),
         Stage("short", 0.33, 3, 4, 256, 1.0, 0.5),
         Stage("medium", 0.27, 5, 4, 256, 0.5, 0.5),
-        Stage("long", 0.20, 8, 4, 256, 0.25, 0.04),
+        Stage("long", 0.15, 8, 4, 256, 0.25, 0.1),
+        Stage("exact", 0.05, 8, 4, 256, 0.02, 0.5, exact=True),
     ),
     "base": (
         Stage("intra", 0.15, 1, 32, 256, 0.6, 0.5),
         Stage("pairs", 0.05, 2, 32, 256, 0.6, 1.0),
         Stage("short", 0.33, 3, 32, 256, 0.6, 0.5),
         Stage("medium", 0.27, 6, 16, 256, 0.3, 0.4),
-        Stage("long", 0.20, 12, 8, 256, 0.15, 0.04),
+        Stage("long", 0.15, 12, 8, 256, 0.15, 0.1),
+        Stage("exact", 0.05, 12, 8, 256, 0.012, 0.5, exact=True),
     ),
 }
 

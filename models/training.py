@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import fusion
+from models.calibration import calibrate
 from models.clips import Clips
 from models.codec import Codec, Trained
 from models.cycle import CYCLE, rate_point
@@ -174,7 +175,7 @@ class Trainer:
         self.codec = Codec(PRESETS[settings.preset]).to(device).to(memory_format=torch.channels_last)
         if initial is not None:
             try:
-                self.codec.load_state_dict(initial)
+                self.codec.load_state_dict({**self.codec.state_dict(), **initial})
             except RuntimeError:
                 raise ValueError(f"the weights to begin with are not of the preset {settings.preset}; choose others, or another preset") from None
         self.average = deepcopy(self.codec).requires_grad_(False)
@@ -213,6 +214,9 @@ class Trainer:
             if stage is not current:
                 if tally.steps:
                     self._report(current, tally, cost / yardstick, cost)
+                if stage.exact and not self.codec.exact:
+                    self._calibrate(self.codec)
+                self.codec.exact = stage.exact
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
                 cost = self._cost(stage)
                 mark = monotonic()  # compiling takes no time from the schedule
@@ -329,6 +333,17 @@ class Trainer:
             f"{steps * stage.batch * stage.length:.1f} frames/s, {steps * cost / 1e9:.0f} GFLOP/s ({100 * steps * share:.0f} %), "
             f"loss {report.loss:.3f}, {report.bpp:.4f} bpp{motion}, {report.psnr:.2f} dB{enhancer}{skipped}"
         )
+
+    def finished_codec(self) -> Codec:
+        """A codec with the averaged weights, calibrated: what is worth keeping of the training so far."""
+        codec = deepcopy(self.average)
+        self._calibrate(codec)
+        return codec
+
+    def _calibrate(self, codec: Codec) -> None:
+        """Set the exponents of the exact form from a few training clips, always the same."""
+        random = Random(0)
+        calibrate(codec, (self.clips.sample(random, 8, 4, 256) for _ in range(3)))
 
     def _save(self) -> None:
         device = self.settings.device

@@ -1,4 +1,8 @@
-"""Trained weights: files, and the hash by which a stream names the weights that it was written with."""
+"""Trained weights: files, and the hash by which a stream names the weights that it was written with.
+
+A file holds two things. Under `integers.` is what a decoder computes with; its hash names the weights in streams. All
+other tensors are the float16 parameters of all networks: of those that only an encoder has, and for training to go on from.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,14 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.calibration import integers
 from models.codec import Codec
+from models.exact import RangeError
 from models.files import replacing
 from models.presets import PRESETS
 
 FOLDER = Path(__file__).parent / "weights"
 
-ENCODER_ONLY = ("enter.", "encoder.", "to_latent.", "join.", "hyper_encoder.", "hyper_gain.")
-"""Parts that a decoder does not have; together with the enhancer they are not in the hash."""
+INTEGERS = "integers."
 
 
 class WeightsError(ValueError):
@@ -30,66 +35,67 @@ class Model:
     hash: bytes  # 8 bytes
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a weights file holds."""
+
+    preset: str
+    parameters: dict[str, Tensor]  # float32
+    integers: dict[str, Tensor]  # by layer and name
+
+
 def shipped() -> list[str]:
     """Names of the models in the package."""
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 
-def is_normative(name: str) -> bool:
-    """Whether a decoder needs the tensor of this name to get the right pictures."""
-    if name.startswith("enhancer."):
-        return False
-    network, _, rest = name.partition(".")
-    rest = rest.removeprefix("latent.")
-    # The P-frame network's `enter` makes the temporal context, on both sides.
-    encoder_only = rest.startswith(ENCODER_ONLY) and not (network == "inter" and rest.startswith("enter."))
-    return not encoder_only
-
-
-def weights_hash(state: dict[str, Tensor]) -> bytes:
-    """The first 8 bytes of SHA-256 over the normative tensors, by name, as float32."""
+def weights_hash(integers: dict[str, Tensor]) -> bytes:
+    """The first 8 bytes of SHA-256 over a decoder's integers: in the order of names, each name in ASCII, a zero byte, and the values as int32, low byte first."""
     digest = hashlib.sha256()
-    for name in sorted(filter(is_normative, state)):
-        digest.update(f"{name}{tuple(state[name].shape)}".encode())
-        digest.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
+    for name in sorted(integers):
+        digest.update(name.encode() + b"\0")
+        digest.update(integers[name].cpu().contiguous().numpy().astype("<i4").tobytes())
     return digest.digest()[:8]
 
 
-def save(state: dict[str, Tensor], preset: str, path: Path) -> None:
-    """Write float16 weights as safetensors, beside the target and then renamed."""
+def save(codec: Codec, path: Path) -> None:
+    """Write the weights of a calibrated codec as safetensors, beside the target and then renamed."""
     from safetensors.torch import save as serialise
 
-    content = serialise({name: t.detach().half().cpu().contiguous() for name, t in state.items()}, {"preset": preset})
+    tensors = {name: p.detach().half() for name, p in codec.named_parameters()}
+    tensors |= {INTEGERS + name: value for name, value in integers(codec).items()}
+    content = serialise({name: t.cpu().contiguous() for name, t in tensors.items()}, {"preset": codec.preset.name})
     with replacing(path) as part:
         part.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a weights file as float32, and its preset.
+def read(path: Path) -> Contents:
+    """Read a weights file.
 
     Raises:
-        WeightsError: the file is missing or is no weights file of nvc.
+        WeightsError: the file is missing, damaged, or of something else.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), "pt") as file:
-            preset = (file.metadata() or {}).get("preset", "")
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
+        with safe_open(path, "pt") as file:
+            preset = (file.metadata() or {}).get("preset")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such weights file; models in the package are {', '.join(shipped()) or 'none'}") from None
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a weights file ({error}); give a .safetensors file that nvc train wrote") from None
+        raise WeightsError(f"{path}: there is no such file; give weights that nvc train wrote, or the name of a model") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: these weights cannot be read ({error}); give a .safetensors file that nvc train wrote") from None
     if preset not in PRESETS:
         raise WeightsError(f"{path}: the weights do not say which preset they are for; give a file that nvc train wrote")
-    return state, preset
+    return Contents(
+        preset,
+        {name: t.float() for name, t in tensors.items() if not name.startswith(INTEGERS)},
+        {name.removeprefix(INTEGERS): t for name, t in tensors.items() if name.startswith(INTEGERS)},
+    )
 
 
-def load(model: str, device: torch.device | str = "cpu") -> Model:
-    """A model by name, or from a weights file.
-
-    Args:
-        model: the name of a shipped model, or the path of a .safetensors file.
+def locate(model: str) -> Path:
+    """The weights file of a model by name, or of one given as a path that ends in .safetensors.
 
     Raises:
         WeightsError: there is no such model.
@@ -98,16 +104,45 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
     if not given and model not in shipped():
         raise WeightsError(
             f"the model {model} is not in this package, which has {', '.join(shipped()) or 'none'}; "
-            "choose one of these with --model, or give the path of a .safetensors file"
+            "choose one of these, or give the path of a .safetensors file"
         )
-    path = Path(model) if given else FOLDER / f"{model}.safetensors"
-    state, preset = read(path)
-    codec = Codec(PRESETS[preset])
+    return Path(model) if given else FOLDER / f"{model}.safetensors"
+
+
+def load(model: str, device: torch.device | str = "cpu") -> Model:
+    """A model by name, or from a weights file, ready for exact coding.
+
+    Raises:
+        WeightsError: there is no such model, or its file is missing, damaged, or does not fit.
+    """
+    path = locate(model)
+    contents = read(path)
+    codec = Codec(PRESETS[contents.preset])
+    misfit = WeightsError(f"{path}: the weights do not fit the preset {contents.preset} of this version; train or fetch new ones")
     try:
-        codec.load_state_dict(state)
-    except RuntimeError:
-        raise WeightsError(f"{path}: the weights do not fit the preset {preset} of this version; train or fetch new ones") from None
-    if not all(torch.isfinite(tensor).all() for tensor in state.values()):
+        codec.load_state_dict(contents.parameters, strict=False)
+        restore(codec, contents.integers)
+    except RangeError as error:
+        raise WeightsError(f"{path}: {error}, so that they would not be exact; train or fetch new weights") from None
+    except (RuntimeError, KeyError):
+        raise misfit from None
+    if {name for name, _ in codec.named_parameters()} != contents.parameters.keys() or contents.integers.keys() != integers(codec).keys():
+        raise misfit
+    if not all(torch.isfinite(tensor).all() for tensor in contents.parameters.values()):
         raise WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Model(codec, path.stem, weights_hash(state))
+    codec.exact = True
+    codec.prepare()
+    return Model(codec, path.stem, weights_hash(contents.integers))
+
+
+def restore(codec: Codec, values: dict[str, Tensor]) -> None:
+    """Set the layers of a decoder from their integers.
+
+    Raises:
+        KeyError, RuntimeError: integers are missing or of another shape.
+        RangeError: sums of a layer could leave the range in which they are exact.
+    """
+    for name, layer in codec.normative():
+        names = layer.integers()
+        layer.restore({key: values[f"{name}.{key}"] for key in names})

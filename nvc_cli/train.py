@@ -12,7 +12,7 @@ import click
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import check_target
-from nvc_cli.runtime import choose_device, load_model, runtime_options
+from nvc_cli.runtime import choose_device, runtime_options
 
 if TYPE_CHECKING:
     import torch
@@ -136,12 +136,15 @@ def _prepare(
 
 def _initial(name: str, preset: str) -> dict[str, torch.Tensor]:
     """The weights to begin with."""
-    import torch
+    from models.weights import WeightsError, locate, read
 
-    codec = load_model(name, torch.device("cpu")).codec
-    if codec.preset.name != preset:
-        raise NvcError(f"--from {name}: these weights are for the networks of {codec.preset.name}; pass --model {codec.preset.name}")
-    return codec.state_dict()
+    try:
+        contents = read(locate(name))
+    except WeightsError as error:
+        raise NvcError(str(error)) from error
+    if contents.preset != preset:
+        raise NvcError(f"--from {name}: these weights are for the networks of {contents.preset}; pass --model {contents.preset}")
+    return contents.parameters
 
 
 @contextmanager
