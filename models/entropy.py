@@ -16,19 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SCALES = 64
-"""Laplace tables; the natural logarithms of their scales go from FIRST to LAST in equal steps."""
-STEP = 1 / 8
-FIRST, LAST = -2.5, -2.5 + STEP * (SCALES - 1)
-SMALLEST, LARGEST = math.exp(FIRST), math.exp(LAST)
+from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
+
 SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
-
-FLAGS = 64
-"""Bernoulli tables, after the Laplace ones, for log-odds of one in steps of FLAG_STEP around zero."""
-FLAG_STEP = 0.25
-
-PRECISION = 16
 
 
 def scale_index(raw: Tensor) -> Tensor:
@@ -58,57 +49,6 @@ def flag_bits(flag: Tensor, logit: Tensor) -> Tensor:
     ) / math.log(2)
 
 
-BYTES = SCALES + FLAGS
-"""The table of uniform bytes, for the values of escaped symbols."""
-
-
-def _cumulative(mass: np.ndarray) -> list[int]:
-    """Probabilities -> cumulative integer frequencies, none of them zero, and an empty last interval.
-
-    The empty interval stands where CompressAI's coder has its own escape, which can read without bounds.
-    """
-    total = 1 << PRECISION
-    counts = np.maximum(np.floor(mass * (total - len(mass))).astype(np.int64) + 1, 1)
-    counts[np.argmax(counts)] += total - counts.sum()
-    return [0, *np.cumsum(counts).tolist(), total]
-
-
-@lru_cache(maxsize=1)
-def tables() -> tuple[list[list[int]], list[int], list[int]]:
-    """Cumulative frequencies, lengths and first symbols of all tables: Laplace, Bernoulli, bytes.
-
-    The symbol after a Laplace table's largest is its escape: two bytes with the value follow after all symbols.
-    """
-    cumulative, offsets = [], []
-    for index in range(SCALES):
-        scale = SMALLEST * math.exp(STEP * index)
-        reach = _reach(index)
-        x = np.arange(1, reach + 1)
-        side = np.exp(-(x - 0.5) / scale) * -np.expm1(-1 / scale) / 2
-        centre = -np.expm1(-0.5 / scale)
-        escape = max(0.0, 1 - centre - 2 * side.sum())
-        cumulative.append(_cumulative(np.concatenate([side[::-1], [centre], side, [escape]])))
-        offsets.append(-reach)
-    for index in range(FLAGS):
-        one = 1 / (1 + math.exp(-(index + 0.5 - FLAGS / 2) * FLAG_STEP))
-        cumulative.append(_cumulative(np.array([1 - one, one])))
-        offsets.append(0)
-    cumulative.append(_cumulative(np.full(256, 1 / 256)))
-    offsets.append(0)
-    return cumulative, [len(table) for table in cumulative], offsets
-
-
-def _reach(index: int) -> int:
-    """The largest symbol of a Laplace table that is not escaped."""
-    return min(max(2, math.ceil(SMALLEST * math.exp(STEP * index) * 9)), 512)
-
-
-@lru_cache(maxsize=1)
-def _reaches() -> np.ndarray:
-    """The largest symbol of every table; those that have no escape reach further than any symbol."""
-    return np.array([*map(_reach, range(SCALES)), *[1 << 20] * (FLAGS + 1)], np.int32)
-
-
 @lru_cache(maxsize=1)
 def _rans():
     """CompressAI's rANS extension."""
@@ -133,6 +73,11 @@ def _checked(indexes: Tensor) -> np.ndarray:
     return index
 
 
+def _tables() -> tuple[list[list[int]], list[int], list[int]]:
+    tables = load()
+    return tables.cumulative, tables.lengths, tables.offsets
+
+
 class SymbolEncoder:
     """Collects the symbols of one frame, in the order in which they will be decoded, and turns them into bytes."""
 
@@ -150,7 +95,7 @@ class SymbolEncoder:
         index = _checked(indexes)
         if len(values) and not -(1 << 15) <= values.min() <= values.max() < 1 << 15:
             raise ValueError("a symbol does not fit 16 bits")
-        reach = _reaches()[index]
+        reach = load().reaches[index]
         escaped = np.abs(values) > reach
         self._append(np.where(escaped, reach + 1, values), index)
         if escaped.any():
@@ -164,7 +109,7 @@ class SymbolEncoder:
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
-        return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), indexes.tolist(), *tables())
+        return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), indexes.tolist(), *_tables())
 
 
 class SymbolDecoder:
@@ -196,7 +141,7 @@ class SymbolDecoder:
         """
         index = _checked(indexes)
         symbols = self._take(index)
-        escaped = np.abs(symbols) > _reaches()[index]
+        escaped = np.abs(symbols) > load().reaches[index]
         if escaped.any():
             extra = self._take(np.full(2 * int(escaped.sum()), BYTES, np.int32))
             symbols[escaped] = extra.astype(np.uint8).view("<i2")
@@ -208,4 +153,4 @@ class SymbolDecoder:
             raise ValueError("the payload holds more symbols than a picture of this size can have")
         if not len(indexes):
             return np.zeros(0, np.int32)
-        return np.array(self._decoder.decode_stream(indexes.tolist(), *tables()), np.int32)
+        return np.array(self._decoder.decode_stream(indexes.tolist(), *_tables()), np.int32)

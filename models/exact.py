@@ -30,6 +30,8 @@ CONTEXT_LIMIT = (1 << 14) - 1
 """The largest integer of a context: so that it can be warped with weights of 10 bits."""
 ACTIVATION, WEIGHT, WIDE_WEIGHT = 255, 127, (1 << 15) - 1
 """The largest activations and weights of convolutions."""
+FINEST = 16
+"""Most fractional bits of a convolution's weights, so that its result and a stream tensor add up exactly in float32."""
 EXACT_SUM, WIDE_SUM = 1 << 24, 1 << 53
 """Integers below these are exact in float32 and in float64."""
 OCTAVE = 128
@@ -122,7 +124,7 @@ class Convolution(Exact):
     def calibrate(self, limit: int, reads: Tensor | float = 0.0) -> None:
         """The finest weights whose integers stay within ±limit, when activations are multiples of 2^reads."""
         size = (self.weight.detach() * 2.0**reads).abs().flatten(1).amax(1).clamp(min=2.0**-24)
-        self.fraction.copy_((limit / size).log2().floor())
+        self.fraction.copy_((limit / size).log2().floor().clamp(max=FINEST))
 
 
 class Narrow(Convolution):
@@ -197,7 +199,7 @@ class Narrow(Convolution):
     def restore(self, integers: dict[str, Tensor]) -> None:
         weight, bias = integers["weight"].float(), integers["bias"].float()
         total = weight.abs().sum((1, 2, 3)) * ACTIVATION
-        if (total + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT:
+        if (total + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT or integers["fraction"].max() > FINEST:
             raise RangeError("sums of a layer could reach 2^24")
         for name in ("reads", "fraction"):
             getattr(self, name).copy_(integers[name])
