@@ -15,6 +15,7 @@ In training the exact form passes gradients straight through rounding, and none 
 """
 
 import math
+import os
 from collections.abc import Iterator
 from time import perf_counter
 
@@ -333,7 +334,16 @@ def layers(module: nn.Module, kind: type = Exact) -> Iterator[tuple[str, Exact]]
 
 
 def choose_backend(device: torch.device) -> torch.dtype:
-    """bfloat16 where it is exact and faster on this machine, else float32."""
+    """bfloat16 where it is exact and faster on this machine, else float32; NVC_BACKEND in the environment overrides it.
+
+    Raises:
+        ValueError: NVC_BACKEND names another type.
+    """
+    names = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+    if forced := os.environ.get("NVC_BACKEND"):
+        if forced not in names:
+            raise ValueError(f"NVC_BACKEND is {forced!r}, which is none of {', '.join(names)}; correct or unset it")
+        return names[forced]
     generator = torch.Generator().manual_seed(1)
     x = torch.randint(-ACTIVATION, ACTIVATION + 1, (1, 96, 32, 32), generator=generator).to(device).to(memory_format=torch.channels_last)
     w = torch.randint(-WEIGHT, WEIGHT + 1, (192, 96, 1, 1), generator=generator).to(device).to(memory_format=torch.channels_last)
@@ -350,4 +360,4 @@ def choose_backend(device: torch.device) -> torch.dtype:
         return min(times) if right else math.inf
 
     with torch.inference_mode():
-        return min((torch.bfloat16, torch.float32), key=attempt)
+        return min(names.values(), key=attempt)

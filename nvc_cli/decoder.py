@@ -59,8 +59,8 @@ class Decoder:
         frame = to_frame(self.state.picture, self.header.width, self.header.height)
         if picture_checksum(frame) != packet.checksum:
             raise NvcError(
-                f"{self.name}: the picture of frame {self.frames} differs from the encoder's, so arithmetic differs between "
-                "the machine that wrote the stream and this one; decode with --device cpu and the threads and version of the encoder"
+                f"{self.name}: the picture of frame {self.frames} is not the one that was encoded, though its packet is intact: either this "
+                "machine does not compute exactly, or the one that wrote the stream did not; try --device cpu with NVC_BACKEND=float32 in the environment"
             )
         self.frames += 1
         if self.enhance and packet.enhance:

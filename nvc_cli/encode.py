@@ -72,6 +72,7 @@ class Quality(click.ParamType):
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")
 @click.option("--fps", type=Rate(), default=None, help="Frame rate of raw video, or instead of the source's.")
 @click.option("--recon", default=None, metavar="FILE", help="Also write the pictures that every decoder will get.")
+@click.option("--verify", is_flag=True, help="Decode every frame as it is encoded and compare; takes the time of decoding, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite files that exist.")
 @runtime_options
@@ -86,6 +87,7 @@ def command(
     size: tuple[int, int] | None,
     fps: Fraction | None,
     recon: str | None,
+    verify: bool,
     as_json: bool,
     overwrite: bool,
     device: str,
@@ -116,6 +118,7 @@ def command(
 
         place = choose_device(device, threads)
         weights = load_model(model, place)
+        from nvc_cli.decoder import Decoder
         from nvc_cli.encoder import Encoder
         from nvc_cli.stream import Header, StreamWriter
 
@@ -126,14 +129,19 @@ def command(
             info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash
         )
         encoder = Encoder(weights, qp, keyint, filtering, place)
+        verifier = Decoder(header, weights, False, place, target) if verify else None
         with StreamWriter(file, header) as stream:
             meter = Meter(info, info.frames if frames is None else min(frames, info.frames or frames), "encoding")
             for frame in reader:
                 with meter.frame():
                     encoded = encoder.encode(frame)
+                    if verifier:
+                        verifier.decode(encoded.packet)
                 stream.write(encoded.packet)
                 if writer:
                     writer.write(encoded.picture)
                 meter.count(encoded.packet.size)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
+    if verify:
+        click.echo(f"verified: all {summary.frames} frames decode to the pictures of the encoder", err=True)

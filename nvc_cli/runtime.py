@@ -50,11 +50,11 @@ def load_model(name: str, device: torch.device) -> Model:
     Raises:
         NvcError: there is no such model.
     """
-    from models.weights import WeightsError, load
+    from models.weights import load
 
     try:
         return load(name, device)
-    except WeightsError as error:
+    except ValueError as error:  # WeightsError among them
         raise NvcError(str(error)) from error
 
 
