@@ -4,6 +4,8 @@ Vectors are (B, 2, H/8, W/8) int32, vertical then horizontal, in quarter luma sa
 point from a block to where its content was in the previous picture. Positions outside the picture repeat its border.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,16 +61,6 @@ def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
     return total
 
 
-def _overlap(length: int, block: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one axis: each sample's own block, the nearest other block, and the weight of its own (of 2·block)."""
-    place = torch.arange(length, device=device)
-    own, offset = place // block, place % block
-    near = offset < block // 2
-    other = (own + torch.where(near, -1, 1)).clamp(0, length // block - 1)
-    weight = torch.where(near, 2 * offset + 1 + block, 3 * block - 1 - 2 * offset)
-    return own, other, weight.float()
-
-
 def fetch(planes: Tensor, vectors: Tensor, shape: tuple[int, int]) -> Tensor:
     """Read one sample for every vector.
 
@@ -89,30 +81,68 @@ def fetch(planes: Tensor, vectors: Tensor, shape: tuple[int, int]) -> Tensor:
     return planes.reshape(batch, -1).gather(1, index.reshape(batch, -1).long()).view(batch, *shape)
 
 
-@fused
-def _compensate(plane: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
-    """One plane predicted from overlapped blocks: (B, 1, H, W) -> the same, in exact multiples of 2^-14."""
-    height, width = plane.shape[-2:]
-    planes = phases(plane, taps)
-    own_y, other_y, weight_y = _overlap(height, block, plane.device)
-    own_x, other_x, weight_x = _overlap(width, block, plane.device)
-    total = 2 * block
-    out = 0
-    for rows, down in ((own_y, weight_y), (other_y, total - weight_y)):
-        band = vectors.index_select(2, rows)
-        for columns, across in ((own_x, weight_x), (other_x, total - weight_x)):
-            sample = fetch(planes, band.index_select(3, columns), (height, width))
-            out = out + sample * (down[:, None] * across)
-    return (out / (64 * total * total))[:, None]
+@lru_cache(maxsize=8)
+def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device) -> Tensor:
+    """For every phase the matrix that interpolates `size` samples from a line of size + taps - 1: (P, size, line)."""
+    count = len(taps[0])
+    matrices = torch.zeros(len(taps), size, size + count - 1, device=device)
+    for phase, row in enumerate(taps):
+        for k, tap in enumerate(row):
+            matrices[phase].diagonal(k).fill_(tap)
+    return matrices
+
+
+@lru_cache(maxsize=8)
+def _weights(block: int, device: torch.device) -> Tensor:
+    """The weight of a block's vector over its block and half a block around it: (2·block, 2·block), of (2·block)²."""
+    place = torch.arange(2 * block, device=device)
+    line = torch.minimum(2 * place + 1, 4 * block - 1 - 2 * place).float()
+    return line[:, None] * line
+
+
+def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
+    """Planes predicted from overlapped blocks: (B, P, H, W) -> the same, in exact multiples of 2^-14.
+
+    Every block predicts a window that reaches half a block beyond it on all sides; windows are weighted and added.
+    A ring of blocks around the picture repeats those at the border.
+    """
+    batch, count, height, width = planes.shape
+    parts = len(taps).bit_length() - 1  # a whole sample is 2^parts units of the vectors
+    size, before = 2 * block, len(taps[0]) // 2 - 1
+    line = size + len(taps[0]) - 1  # samples that one line of a window is interpolated from
+    ring = F.pad(vectors.float(), (1, 1, 1, 1), mode="replicate").int()  # (B, 2, h + 2, w + 2)
+    rows, columns = ring.shape[2:]
+    first = -block - block // 2 - before  # where the window of the ring's first block is read, without a vector
+    down = torch.arange(rows, device=planes.device, dtype=torch.int32)[:, None] * block + first + (ring[:, 0] >> parts)
+    right = torch.arange(columns, device=planes.device, dtype=torch.int32) * block + first + (ring[:, 1] >> parts)
+
+    # Beyond the border the nearest sample repeats; so windows that lie wholly outside may all begin at the same place.
+    padded = F.pad(planes, (line, line, line, line), mode="replicate").reshape(-1)
+    tall, wide = height + 2 * line, width + 2 * line
+    start = (down.clamp(-line, height) + line) * wide + right.clamp(-line, width) + line  # (B, h + 2, w + 2)
+    plane = torch.arange(batch * count, device=planes.device).view(batch, count, 1, 1) * (tall * wide)
+    lines = (plane + start[:, None]).reshape(-1, 1) + torch.arange(line, device=planes.device) * wide
+    windows = padded.as_strided((padded.numel() - line + 1, line), (1, 1))[lines]  # (N, line, line)
+
+    def interpolate(axis: int) -> Tensor:
+        phase = (ring[:, axis] & ((1 << parts) - 1)).long()[:, None].expand(batch, count, rows, columns)
+        return _filters(taps, size, planes.device)[phase.reshape(-1)]  # (N, size, line)
+
+    windows = torch.bmm(torch.bmm(interpolate(0), windows), interpolate(1).mT)  # integers below 2^24: exact
+    windows = windows.div_(64).round_().mul_(_weights(block, planes.device))
+    quarters = windows.view(batch, count, rows, columns, 2, block, 2, block)
+    bands = quarters[:, :, :-1, :, 1] + quarters[:, :, 1:, :, 0]  # (B, P, h + 1, w + 2, block, 2, block)
+    tiles = bands[:, :, :, :-1, :, 1] + bands[:, :, :, 1:, :, 0]  # (B, P, h + 1, w + 1, block, block)
+    whole = tiles.transpose(3, 4).reshape(batch, count, (rows - 1) * block, (columns - 1) * block)
+    half = block // 2  # tiles begin half a block outside the picture
+    return whole[:, :, half : half + height, half : half + width] / (64 * size * size)
 
 
 def compensate(reference: Planes, vectors: Tensor) -> Planes:
     """Overlapped block motion compensation of an aligned 8-bit picture; not rounded to 8 bits again."""
-    return Planes(
-        _compensate(reference.y, vectors, LUMA_TAPS, BLOCK),
-        _compensate(reference.u, vectors, CHROMA_TAPS, BLOCK // 2),
-        _compensate(reference.v, vectors, CHROMA_TAPS, BLOCK // 2),
-    )
+    luma = _compensate(reference.y, vectors, LUMA_TAPS, BLOCK)
+    chroma = _compensate(torch.cat([reference.u, reference.v], 1), vectors, CHROMA_TAPS, BLOCK // 2)
+    return Planes(luma, *chroma.split(1, 1))
 
 
 @fused

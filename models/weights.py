@@ -144,5 +144,8 @@ def restore(codec: Codec, values: dict[str, Tensor]) -> None:
         RangeError: sums of a layer could leave the range in which they are exact.
     """
     for name, layer in codec.normative():
-        names = layer.integers()
-        layer.restore({key: values[f"{name}.{key}"] for key in names})
+        expected = layer.integers()
+        given = {key: values[f"{name}.{key}"] for key in expected}
+        if any((given[key].shape, given[key].dtype) != (value.shape, value.dtype) for key, value in expected.items()):
+            raise RuntimeError(f"integers of {name} are of another shape or type")
+        layer.restore(given)
