@@ -96,6 +96,26 @@ def _room(device: torch.device) -> int:
         return 8 << 30
 
 
+@dataclass(frozen=True)
+class _Look:
+    """How the pictures of a chain are altered, so that fine texture and strong colours occur more often than in the clips."""
+
+    sharpness: float  # how much of the detail is added once more
+    saturation: float  # colour differences are multiplied by this
+
+    @classmethod
+    def draw(cls, random: Random) -> "_Look":
+        """Half of the chains stay as they are."""
+        if random.random() < 0.5:
+            return cls(0.0, 1.0)
+        return cls(random.choice((0.0, 2 * random.random())), 0.7 + 1.3 * random.random())
+
+
+def _sharpened(plane: Tensor, amount: Tensor) -> Tensor:
+    """A plane (B, 1, H, W) with what 3×3 means take away added `amount` (B, 1, 1, 1) times."""
+    return plane + amount * (plane - F.avg_pool2d(plane, 3, 1, 1, count_include_pad=False))
+
+
 class Clips:
     """Random chains of frames from all videos below a folder.
 
@@ -142,12 +162,20 @@ class Clips:
     def sample(self, random: Random, batch: int, length: int, size: int) -> list[Planes]:
         """`length` consecutive pictures of `batch` random crops of `size` × `size` luma samples; `size` is even.
 
-        Augmented by frame skipping, time reversal, flips and transposition.
+        Augmented by frame skipping, time reversal, flips, transposition, sharpening and stronger colours.
         """
         chains = [self._chain(random, length, size) for _ in range(batch)]
-        return [
-            Planes(*(torch.stack([chain[k][t] for chain in chains])[:, None].float() for k in range(3))) for t in range(length)
-        ]
+        looks = [_Look.draw(random) for _ in range(batch)]
+        sharpness, saturation = (
+            torch.tensor([getattr(look, name) for look in looks])[:, None, None, None].to(chains[0][0].device, non_blocking=True)
+            for name in ("sharpness", "saturation")
+        )
+        pictures = []
+        for t in range(length):
+            y, u, v = (torch.stack([chain[k][t] for chain in chains])[:, None].float() for k in range(3))
+            u, v = ((plane - 128) * saturation + 128 for plane in (u, v))
+            pictures.append(Planes(*(_sharpened(plane, sharpness) for plane in (y, u, v))).rounded())
+        return pictures
 
     def _chain(self, random: Random, length: int, size: int) -> list[Tensor]:
         """Planes y, u, v of one crop: (length, size, size) and half of it twice, uint8.

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.fusion import fused
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
 
 SKIP = 2
@@ -32,6 +33,7 @@ def flag_index(logit: Tensor) -> Tensor:
     return (logit / FLAG_STEP + FLAGS / 2).floor().clamp(0, FLAGS - 1).int() + SCALES
 
 
+@fused
 def laplace_bits(x: Tensor, raw: Tensor) -> Tensor:
     """Bits of symbols `x` (integers, or integers plus uniform noise) under a zero-mean Laplace of log-scale `raw`."""
     scale = raw.float().clamp(FIRST, LAST).exp()
