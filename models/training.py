@@ -203,18 +203,19 @@ class Trainer:
         yardstick = plain_rate(settings.device)
         self.log(f"plain bf16 convolution: {yardstick / 1e9:.0f} GFLOP/s; {self.clips.frames} frames of video")
         begin = mark = saved = monotonic()
-        tally, cost, current = Tally(), 0, None
+        tally, cost, current, usual = Tally(), 0, None, math.inf
         while True:
             now = monotonic()
-            progress.seconds += now - mark
-            mark = now
+            took, mark = now - mark, now
+            progress.seconds += min(took, usual)  # time asleep, as in a suspended process, is not taken from the schedule
+            usual = max(1.0, 5 * took)
             if self.finished or stop() or (settings.pause is not None and now - begin >= 60 * settings.pause):
                 break
             stage, part = self._stage(progress.seconds / (60 * settings.minutes))
             if stage is not current:
                 if tally.steps:
                     self._report(current, tally, cost / yardstick, cost)
-                if stage.exact and not self.codec.exact:
+                if stage.exact and not self.codec.exact and stage.name not in progress.stages:  # a checkpoint holds exponents
                     self._calibrate(self.codec)
                 self.codec.exact = stage.exact
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
