@@ -154,9 +154,7 @@ class Narrow(Convolution):
             return self.convolve(x, self.weight, self.bias)
         weight, bias, read, write = self.prepared if self.prepared is not None else self._prepare()
         a = rounded(x, read, 0 if self.relu else -ACTIVATION, ACTIVATION)
-        backend = torch.bfloat16 if torch.is_grad_enabled() else self.backend
-        with torch.autocast(x.device.type, enabled=False):
-            total = self.convolve(a.to(backend), weight.to(backend)).bfloat16()
+        total = self.convolve(a.to(self.backend), weight.to(self.backend)).bfloat16()
         return torch.addcmul(bias, total.float(), write)
 
     def _prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -231,7 +229,8 @@ class Wide(Convolution):
 
     def _prepare(self) -> tuple[Tensor, Tensor]:
         fraction = torch.exp2(self.fraction.float())[:, None, None, None]
-        return rounded(self.weight, fraction, -WIDE_WEIGHT, WIDE_WEIGHT) / fraction, self.grid(self.bias)[:, None, None]
+        bias = rounded(self.bias, 2.0**STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT) * 2.0**-STREAM_BITS
+        return rounded(self.weight, fraction, -WIDE_WEIGHT, WIDE_WEIGHT) / fraction, bias[:, None, None]
 
     def prepare(self) -> None:
         weight, bias = self._prepare()

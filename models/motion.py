@@ -121,7 +121,8 @@ def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
         tall, wide = (-(-size // s) > 1 for size in field.shape[2:])  # are there odd rows, odd columns?
         if tall and wide:
             yield place(diagonal, odd, odd, _around(field[..., ::s, ::s], 1, 1, ((-1, -1), (-1, 1), (1, -1), (1, 1))))
-        plus = [*(((-1, 0), (1, 0)) if tall else 2 * ((0, -1),)), *(((0, -1), (0, 1)) if wide else 2 * ((-1, 0),))]
+        upright, flat = ((-1, 0), (1, 0)), ((0, -1), (0, 1))
+        plus = [*(upright if tall else flat), *(flat if wide else upright)]
         if tall:
             yield place(cross, odd, even, _around(field[..., ::s, ::s], 1, 0, plus))
         if wide:

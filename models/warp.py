@@ -128,7 +128,8 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
         phase = (ring[:, axis] & ((1 << parts) - 1)).long()[:, None].expand(batch, count, rows, columns)
         return _filters(taps, size, planes.device)[phase.reshape(-1)]  # (N, size, line)
 
-    windows = torch.bmm(torch.bmm(interpolate(0), windows), interpolate(1).mT)  # integers below 2^24: exact
+    with torch.autocast(planes.device.type, enabled=False):  # integers below 2^24: exact in float32
+        windows = torch.bmm(torch.bmm(interpolate(0), windows), interpolate(1).mT)
     windows = windows.div_(64).round_().mul_(_weights(block, planes.device))
     quarters = windows.view(batch, count, rows, columns, 2, block, 2, block)
     bands = quarters[:, :, :-1, :, 1] + quarters[:, :, 1:, :, 0]  # (B, P, h + 1, w + 2, block, 2, block)

@@ -1,22 +1,30 @@
 """A codec with random weights: everything but the picture quality can be tested on it, on any machine, at once.
 
-And a folder of two short videos, for training.
+And a folder of two short videos, for training; and the switch that makes the conformance streams anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from random import Random
 
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="write tests/vectors anew, with the weights that are shipped")
+
+
 @pytest.fixture(scope="session")
 def codec():
-    """A codec of the preset tiny, always the same: as training begins, and noise on all weights, so that every part counts."""
+    """A calibrated codec of the preset tiny in its float form, always the same: as training begins, and noise on all weights, so that every part counts."""
     import torch
 
+    from models.calibration import calibrate
     from models.codec import Codec
+    from models.picture import Planes
     from models.presets import PRESETS
 
     torch.set_num_threads(1)
@@ -26,7 +34,29 @@ def codec():
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))
-    return made.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        coarse = [torch.rand(2, 1, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3) for _ in range(3)]
+        noisy = [(200 * c + 55 * torch.rand(2, 1, 64, 64)).round() for c in coarse]
+    made = made.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    calibrate(made, [[Planes(y, y[..., ::2, ::2], y[..., 1::2, 1::2]) for y in noisy]])
+    return made
+
+
+@pytest.fixture(scope="session")
+def weights_file(codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The codec's weights."""
+    from models.weights import save
+
+    path = tmp_path_factory.mktemp("weights") / "noise.safetensors"
+    save(codec, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def exact_codec(weights_file: Path):
+    """The codec in its exact form, as streams are written and read with it."""
+    from models.weights import load
+
+    return load(str(weights_file)).codec
 
 
 @pytest.fixture
@@ -60,16 +90,31 @@ def videos(tmp_path: Path, write_video) -> Path:
     return folder
 
 
+_costs: dict = {}
+
+
 @pytest.fixture
 def small_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A miniature schedule of `tiny`, on one thread, and no measurement of the machine's speed."""
+    """A miniature schedule of `tiny`, on one thread, little to calibrate with, and operations and the machine's speed not measured for every run."""
     import torch
 
+    from models.calibration import calibrate
     from models.schedule import SCHEDULES, Stage
+    from models.training import Trainer
 
     torch.set_num_threads(1)
     monkeypatch.setitem(SCHEDULES, "tiny", (Stage("intra", 0.5, 1, 2, 64, 1.0, 0.5), Stage("short", 0.5, 3, 2, 64, 1.0, 0.5)))
     monkeypatch.setattr("models.training.plain_rate", lambda device: 1e11)
+    count = Trainer._cost
+
+    @wraps(count)
+    def counted_once(self: Trainer, stage: Stage) -> int:
+        if stage not in _costs:
+            _costs[stage] = count(self, stage)
+        return _costs[stage]
+
+    monkeypatch.setattr(Trainer, "_cost", counted_once)
+    monkeypatch.setattr(Trainer, "_calibrate", lambda self, codec: calibrate(codec, [self.clips.sample(Random(0), 2, 3, 64)]))
 
 
 class Clock:

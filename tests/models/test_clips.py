@@ -8,14 +8,16 @@ from random import Random
 import pytest
 import torch
 
-from models.clips import LONGEST, Clip, Clips, fitting_limit, read_clip
+from models.clips import LONGEST, Clip, Clips, _Look, fitting_limit, read_clip
+from models.picture import Planes
 
 CPU = torch.device("cpu")
 
 
 def clips_of(clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
-    """Clips that hold just this one."""
+    """Clips that hold just this one, and show it in its own colours."""
     (folder / "a.mkv").touch()
+    monkeypatch.setattr("models.clips._Look.draw", lambda random: _Look(0.0, 1.0))
     monkeypatch.setattr("models.clips.read_clip", lambda path, limit: clip)
     return Clips(folder, CPU)
 
@@ -115,3 +117,45 @@ def test_luma_and_chroma_are_cut_and_turned_alike(tmp_path: Path, monkeypatch: p
     for seed in range(20):
         for picture in clips.sample(Random(seed), 2, 3, 16):
             assert torch.equal(picture.y[..., ::2, ::2], picture.u)
+
+
+def looking(look: _Look, clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Planes]:
+    """Three pictures of a clip that is altered like this."""
+    clips = clips_of(clip, folder, monkeypatch)
+    monkeypatch.setattr("models.clips._Look.draw", lambda random: look)
+    return clips.sample(Random(5), 2, 3, 32)
+
+
+def noise(frames: int, height: int, width: int) -> Clip:
+    generator = torch.Generator().manual_seed(3)
+    sizes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
+    return Clip(*(torch.randint(90, 160, (frames, *size), generator=generator).to(torch.uint8) for size in sizes))
+
+
+def test_half_of_the_chains_look_as_they_are() -> None:
+    looks = [_Look.draw(Random(seed)) for seed in range(200)]
+    plain = sum(look == _Look(0.0, 1.0) for look in looks)
+    assert 70 < plain < 130
+    assert all(0 <= look.sharpness <= 2 and 0.7 <= look.saturation <= 2 for look in looks)
+    assert any(look.sharpness > 1 for look in looks) and any(look.saturation > 1.5 for look in looks)
+
+
+def test_sharpening_adds_detail_and_keeps_the_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, sharp = (looking(_Look(amount, 1.0), noise(5, 48, 48), tmp_path, monkeypatch) for amount in (0.0, 1.5))
+    for a, b in zip(plain, sharp):
+        for before, after in ((a.y, b.y), (a.u, b.u), (a.v, b.v)):
+            assert torch.equal(after, after.round()) and after.min() >= 0 and after.max() <= 255
+            assert after.std() > 1.5 * before.std() and abs(float(after.mean() - before.mean())) < 2
+
+
+def test_what_is_flat_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = Clip(*(torch.full((3, *size), 77, dtype=torch.uint8) for size in ((40, 40), (20, 20), (20, 20))))
+    for picture in looking(_Look(2.0, 1.0), flat, tmp_path, monkeypatch):
+        assert (picture.y == 77).all() and (picture.u == 77).all()
+
+
+def test_saturation_moves_colours_away_from_grey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, strong = (looking(_Look(0.0, amount), noise(5, 48, 48), tmp_path, monkeypatch) for amount in (1.0, 2.0))
+    for a, b in zip(plain, strong):
+        assert torch.equal(a.y, b.y)
+        assert torch.equal(b.u, 2 * a.u - 128) and torch.equal(b.v, 2 * a.v - 128)

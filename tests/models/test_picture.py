@@ -30,9 +30,9 @@ def test_features_hold_every_sample() -> None:
 def test_a_channel_is_one_position_of_a_block() -> None:
     planes = noise(16, 16)
     features = to_features(planes)
-    assert torch.equal(features[:, 8 * 3 + 5], planes.y[:, 0, 3::8, 5::8] / 255 - 0.5)
-    assert torch.equal(features[:, 64 + 4 * 1 + 2], planes.u[:, 0, 1::4, 2::4] / 255 - 0.5)
-    assert torch.equal(features[:, 80 + 4 * 3 + 0], planes.v[:, 0, 3::4, 0::4] / 255 - 0.5)
+    assert torch.equal(features[:, 8 * 3 + 5], (planes.y[:, 0, 3::8, 5::8] - 128) / 256)
+    assert torch.equal(features[:, 64 + 4 * 1 + 2], (planes.u[:, 0, 1::4, 2::4] - 128) / 256)
+    assert torch.equal(features[:, 80 + 4 * 3 + 0], (planes.v[:, 0, 3::4, 0::4] - 128) / 256)
 
 
 @pytest.mark.parametrize(("size", "padded"), [(1, 16), (16, 16), (17, 32), (288, 288), (1080, 1088)])

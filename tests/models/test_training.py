@@ -13,14 +13,17 @@ import torch
 from models import card
 from models.clips import Clips
 from models.entropy import SymbolEncoder
+from models.exact import Narrow
 from models.picture import Planes
-from models.schedule import SCHEDULES, select
+from models.schedule import SCHEDULES, Stage, select
 from models.search import motion_weight
 from models.presets import lagrangian
 from models.training import Progress, Report, Settings, Trainer, draw
 from models.weights import load, save
 
 CPU = torch.device("cpu")
+WHOLE = dict(SCHEDULES)
+"""The real schedules; tests run a small one."""
 
 pytestmark = pytest.mark.usefixtures("small_schedule", "clock")
 
@@ -59,7 +62,7 @@ def test_trains_through_the_stages(settings: Settings, clips: Clips, tmp_path: P
     assert any(line.startswith("stage short: chains of 3") for line in lines)
     assert any(word in lines[-1] for word in ("short 0.1/0.0666667 min",)) and "motion" in lines[-1] and "GFLOP/s" in lines[-1]
 
-    save(trainer.average.state_dict(), "tiny", tmp_path / "out.safetensors")
+    save(trainer.finished_codec(), tmp_path / "out.safetensors")
     codec = load(str(tmp_path / "out.safetensors")).codec
     coder = SymbolEncoder()
     with torch.inference_mode():
@@ -85,6 +88,52 @@ def test_goes_on_exactly_where_it_stopped(settings: Settings, clips: Clips, tmp_
     assert (second.progress.seconds, second.progress.stages) == (whole.progress.seconds, whole.progress.stages)
 
 
+EXACT = Stage("exact", 0.5, 3, 2, 64, 0.5, 0.5, exact=True)
+
+
+def test_the_exact_stage_is_calibrated_and_trains(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "tiny", (SCHEDULES["tiny"][0], EXACT))
+    trainer = Trainer(settings, clips, silent)
+    exact, before = [], []
+
+    def stop() -> bool:
+        exact.append(trainer.codec.exact)
+        if trainer.progress.steps == 2 and not before:
+            before.extend(p.detach().clone() for p in trainer.codec.inter.parameters())
+        return False
+
+    trainer.run(stop)
+    assert exact == [False, False, False, True]  # before every step; the stage begins after the question
+    assert trainer.progress.stages == {"intra": 4, "exact": 12} and trainer.progress.skipped == 0
+    assert any(layer.reads.any() for _, layer in trainer.codec.normative(Narrow))
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.codec.inter.parameters()))
+    assert not trainer.finished_codec().exact
+
+
+def test_the_exact_stage_goes_on_exactly_where_it_stopped(settings: Settings, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "tiny", (EXACT,))
+    settings = replace(settings, minutes=3 / 60)
+    whole = Trainer(settings, clips, silent)
+    whole.run()
+    paused = replace(settings, pause=2 / 60, checkpoint=tmp_path / "paused.ckpt")
+    for _ in range(2):
+        parts = Trainer(paused, clips, silent)
+        parts.run()
+    assert parts.finished and parts.progress.steps == 3
+    expected, got = (trainer.codec.state_dict() for trainer in (whole, parts))
+    for name in expected:
+        assert torch.equal(expected[name], got[name]), name
+
+
+def test_finished_weights_are_the_average_calibrated(settings: Settings, clips: Clips) -> None:
+    trainer = Trainer(settings, clips, silent)
+    codec = trainer.finished_codec()
+    for (name, ours), theirs in zip(codec.named_parameters(), trainer.average.parameters()):
+        assert torch.equal(ours, theirs) and ours is not theirs, name
+    assert any(layer.reads.any() for _, layer in codec.normative(Narrow))
+    assert not any(layer.reads.any() for _, layer in trainer.average.normative(Narrow))
+
+
 def test_stops_when_asked_and_goes_on_with_more_minutes(settings: Settings, clips: Clips) -> None:
     trainer = Trainer(settings, clips, silent)
     trainer.run(stop=lambda: trainer.progress.steps == 1)
@@ -94,6 +143,33 @@ def test_stops_when_asked_and_goes_on_with_more_minutes(settings: Settings, clip
     shorter.run()
     assert shorter.progress.steps == 1
     assert not Trainer(settings, clips, silent).finished
+
+
+@pytest.mark.parametrize("preset", WHOLE)
+def test_schedules_end_in_the_exact_form(preset: str) -> None:
+    assert [stage.exact for stage in WHOLE[preset]] == [False] * (len(WHOLE[preset]) - 1) + [True]
+    assert sum(stage.share for stage in WHOLE[preset]) == pytest.approx(1)
+
+
+def test_the_rate_scales_learning(settings: Settings, clips: Clips) -> None:
+    moved = []
+    for rate in (1.0, 0.01):
+        trainer = Trainer(replace(settings, rate=rate, minutes=1 / 60, checkpoint=settings.checkpoint.with_name(f"{rate}.ckpt")), clips, silent)
+        before = trainer.codec.intra.enter.weight.detach().clone()
+        trainer.run()
+        moved.append(float((trainer.codec.intra.enter.weight.detach() - before).abs().sum()))
+    assert 0 < moved[1] < moved[0] / 20
+
+
+def test_time_asleep_is_not_taken_from_the_schedule(settings: Settings, clips: Clips, clock) -> None:
+    trainer = Trainer(replace(settings, minutes=1), clips, silent)
+
+    def stop() -> bool:
+        clock.now += 1000.0 * (trainer.progress.steps == 2)
+        return trainer.progress.steps == 4
+
+    trainer.run(stop)
+    assert 4 <= trainer.progress.seconds < 20 and not trainer.finished
 
 
 def test_only_some_stages(settings: Settings, clips: Clips) -> None:
@@ -116,7 +192,7 @@ def test_steps_that_are_not_finite_change_nothing(settings: Settings, clips: Cli
 def test_counting_operations_leaves_no_trace(settings: Settings, clips: Clips) -> None:
     trainer = Trainer(settings, clips, silent)
     noise, state = torch.get_rng_state(), trainer.random.getstate()
-    costs = [trainer._cost(stage) for stage in trainer.stages]
+    costs = [Trainer._cost.__wrapped__(trainer, stage) for stage in trainer.stages]  # not the fixture's
     assert 0 < costs[0] < costs[1]
     assert torch.equal(torch.get_rng_state(), noise) and trainer.random.getstate() == state
     assert trainer.progress == Progress() and all(p.grad is None for p in trainer.codec.parameters())

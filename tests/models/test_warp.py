@@ -126,6 +126,21 @@ def test_whole_vectors_out_of_the_picture_equal_the_slow_implementation() -> Non
     assert_equals_the_slow_one(noise(16, 32, 1), vectors)
 
 
+@pytest.mark.parametrize("reach", [60, 600])
+def test_vectors_out_of_the_picture_equal_the_slow_implementation(reach: int) -> None:
+    """Where windows lie outside in part, and wholly, at fractional positions too."""
+    vectors = torch.randint(-reach, reach, (1, 2, 2, 4), generator=torch.Generator().manual_seed(reach), dtype=torch.int32)
+    assert_equals_the_slow_one(noise(16, 32, 4), vectors)
+
+
+def test_training_in_bfloat16_compensates_exactly() -> None:
+    planes, vectors = noise(16, 32), inside(16, 32)
+    expected = compensate(planes, vectors)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = compensate(planes, vectors)
+    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in ((out.y, expected.y), (out.u, expected.u), (out.v, expected.v)))
+
+
 def test_vectors_of_any_size_are_safe() -> None:
     planes = noise(16, 16)
     for value in (32767, -32768, 10**6, -(10**6) - 3):

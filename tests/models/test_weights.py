@@ -2,52 +2,91 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from models.codec import Codec
-from models.weights import WeightsError, is_normative, load, read, save, shipped, weights_hash
+from models.calibration import integers
+from models.codec import Codec, is_normative
+from models.weights import INTEGERS, WeightsError, load, locate, read, save, shipped, weights_hash
+
+METADATA = {"preset": "tiny"}
 
 
 @pytest.fixture(scope="module")
 def path(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("weights") / "deeper" / "mine.safetensors"
-    save(codec.state_dict(), "tiny", target)
+    save(codec, target)
     return target
 
 
-def test_files_hold_the_weights_in_16_bits(codec: Codec, path: Path) -> None:
-    state, preset = read(path)
-    assert preset == "tiny"
-    assert state.keys() == codec.state_dict().keys()
-    for name, tensor in codec.state_dict().items():
-        assert torch.equal(state[name], tensor.half().float()), name
+def test_files_hold_parameters_in_16_bits_and_integers(codec: Codec, path: Path) -> None:
+    contents = read(path)
+    assert contents.preset == "tiny"
+    parameters = dict(codec.named_parameters())
+    assert contents.parameters.keys() == parameters.keys()
+    for name, tensor in parameters.items():
+        assert torch.equal(contents.parameters[name], tensor.half().float()), name
+    expected = integers(codec)
+    assert contents.integers.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert contents.integers[name].dtype == tensor.dtype and torch.equal(contents.integers[name], tensor), name
     assert [entry.name for entry in path.parent.iterdir()] == ["mine.safetensors"]
 
 
 def test_load_gives_a_model_that_is_ready(path: Path) -> None:
     model = load(str(path))
     assert model.name == "mine" and len(model.hash) == 8
-    assert not model.codec.training and not any(p.requires_grad for p in model.codec.parameters())
-    assert model.hash == weights_hash(read(path)[0]) == weights_hash(model.codec.state_dict())
+    assert model.codec.exact and not model.codec.training and not any(p.requires_grad for p in model.codec.parameters())
+    assert all(layer.prepared is not None for _, layer in model.codec.normative() if layer.integers())
 
 
-def test_the_hash_is_that_of_the_normative_tensors(path: Path) -> None:
-    state, _ = read(path)
-    original = weights_hash(state)
-    assert weights_hash(dict(reversed(state.items()))) == original
-    for name, tensor in state.items():
-        changed = weights_hash({**state, name: tensor + 1})
-        assert (changed != original) == is_normative(name), name
+def test_what_is_loaded_saves_as_the_same_integers(path: Path, tmp_path: Path) -> None:
+    model = load(str(path))
+    save(model.codec, tmp_path / "again.safetensors")
+    again = read(tmp_path / "again.safetensors").integers
+    for name, tensor in read(path).integers.items():
+        assert torch.equal(again[name], tensor), name
+    assert load(str(tmp_path / "again.safetensors")).hash == model.hash == weights_hash(again)
 
 
-def test_a_renamed_tensor_changes_the_hash(path: Path) -> None:
-    state, _ = read(path)
-    a, b = "inter.latent.hyper_decoder.0.0.bias", "inter.latent.hyper_decoder.2.0.bias"
-    assert weights_hash({**state, a: state[b], b: state[a]}) != weights_hash(state)
+def test_the_hash_is_of_every_integer() -> None:
+    values = {"a.weight": torch.arange(6, dtype=torch.int8).view(2, 3), "b.knots": torch.tensor([-300, 0], dtype=torch.int16)}
+    original = weights_hash(values)
+    assert weights_hash(dict(reversed(values.items()))) == original
+    seen = {original}
+    for name, tensor in values.items():
+        for place in range(tensor.numel()):
+            changed = tensor.flatten()
+            changed = torch.where(torch.arange(len(changed)) == place, changed ^ 1, changed).view(tensor.shape)
+            seen.add(weights_hash({**values, name: changed}))
+    assert len(seen) == 1 + 6 + 2
+
+
+def test_the_hash_is_of_no_float(codec: Codec, path: Path, tmp_path: Path) -> None:
+    tensors = load_file(path)
+    for name in tensors:
+        if not name.startswith(INTEGERS):
+            tensors[name] += 0.5
+    save_file(tensors, tmp_path / "other.safetensors", METADATA)
+    assert load(str(tmp_path / "other.safetensors")).hash == load(str(path)).hash
+
+
+def test_the_hash_is_as_the_format_says() -> None:
+    values = {"b.weight": torch.tensor([[-1, 2]], dtype=torch.int8), "a.bias": torch.tensor([300], dtype=torch.int32)}
+    content = b"a.bias\0" + b"\x2c\x01\0\0" + b"b.weight\0" + b"\xff\xff\xff\xff" + b"\x02\0\0\0"
+    assert weights_hash(values) == hashlib.sha256(content).digest()[:8]
+
+
+def test_a_renamed_tensor_changes_the_hash(codec: Codec) -> None:
+    values = integers(codec)
+    a, b = "inter.latent.hyper_decoder.0.0.bias", "inter.latent.hyper_decoder.1.0.bias"
+    assert weights_hash({**values, a: values[b], b: values[a]}) != weights_hash(values)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +111,20 @@ def test_what_is_normative(codec: Codec, part: str, normative: bool) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="gone.safetensors: no such weights file"):
+    with pytest.raises(WeightsError, match="gone.safetensors: there is no such file"):
         load(str(tmp_path / "gone.safetensors"))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", bytes(100)])
 def test_a_foreign_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "text.safetensors").write_bytes(content)
-    with pytest.raises(WeightsError, match="text.safetensors: not a weights file"):
+    with pytest.raises(WeightsError, match="text.safetensors: these weights cannot be read"):
         load(str(tmp_path / "text.safetensors"))
 
 
 def test_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(WeightsError, match="folder.safetensors: not a weights file"):
+    with pytest.raises(WeightsError, match="folder.safetensors: these weights cannot be read"):
         load(str(tmp_path / "folder.safetensors"))
 
 
@@ -96,21 +135,62 @@ def test_an_unknown_preset(tmp_path: Path, metadata: dict[str, str] | None) -> N
         load(str(tmp_path / "a.safetensors"))
 
 
-def test_weights_of_another_shape(codec: Codec, tmp_path: Path) -> None:
-    target = tmp_path / "odd.safetensors"
-    save({**codec.state_dict(), "inter.join.bias": torch.zeros(3)}, "tiny", target)
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("inter.join.bias", lambda tensor: None),
+        ("inter.join.bias", lambda tensor: tensor[:3]),
+        ("integers.inter.merge.bias", lambda tensor: None),
+        ("integers.inter.merge.bias", lambda tensor: tensor[:3]),
+        ("integers.inter.merge.bias", lambda tensor: tensor[:1]),
+        ("integers.inter.merge.bias", lambda tensor: tensor.float()),
+        ("integers.inter.merge.weight", lambda tensor: tensor[0, 0]),
+        ("integers.inter.release.weight", lambda tensor: tensor.flatten()),
+        ("integers.motion.side.reads", lambda tensor: None),
+        ("integers.intra.latent.step.knots", lambda tensor: tensor[:8]),
+        ("integers.inter.join.bias", lambda tensor: torch.zeros(3, dtype=torch.int32)),
+        ("inter.more.bias", lambda tensor: torch.zeros(3)),
+    ],
+)
+def test_weights_of_another_shape(path: Path, tmp_path: Path, name: str, change: Callable) -> None:
+    tensors = load_file(path)
+    changed = change(tensors.pop(name, None))
+    if changed is not None:
+        tensors[name] = changed.contiguous()
+    save_file(tensors, tmp_path / "odd.safetensors", METADATA)
     with pytest.raises(WeightsError, match="odd.safetensors: the weights do not fit the preset tiny"):
-        load(str(target))
+        load(str(tmp_path / "odd.safetensors"))
+
+
+def test_weights_without_integers(path: Path, tmp_path: Path) -> None:
+    """As version 1 had them."""
+    tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(INTEGERS)}
+    save_file(tensors, tmp_path / "old.safetensors", METADATA)
+    with pytest.raises(WeightsError, match="old.safetensors: the weights do not fit"):
+        load(str(tmp_path / "old.safetensors"))
+
+
+def test_integers_whose_sums_would_not_be_exact(path: Path, tmp_path: Path) -> None:
+    tensors = load_file(path)
+    tensors["integers.inter.release.bias"][0] = 1 << 24
+    save_file(tensors, tmp_path / "large.safetensors", METADATA)
+    with pytest.raises(WeightsError, match=r"large.safetensors: sums of a layer could reach 2\^24"):
+        load(str(tmp_path / "large.safetensors"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
 def test_weights_that_are_not_numbers(codec: Codec, tmp_path: Path, value: float) -> None:
     target = tmp_path / "diverged.safetensors"
-    bias = codec.inter.join.bias.clone()
-    bias[0] = value  # the last is not a number in 16 bits
-    save({**codec.state_dict(), "inter.join.bias": bias}, "tiny", target)
+    diverged = deepcopy(codec)
+    diverged.inter.join.bias[0] = value  # the last is not a number in 16 bits
+    save(diverged, target)
     with pytest.raises(WeightsError, match="diverged.safetensors: the weights are not all finite"):
         load(str(target))
+
+
+def test_a_path_or_a_name(path: Path) -> None:
+    assert locate(str(path)) == path
+    assert [locate(name).stem for name in shipped()] == shipped()
 
 
 def test_an_unknown_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,13 +19,9 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
-def model(codec, tmp_path_factory: pytest.TempPathFactory) -> str:
+def model(weights_file: Path) -> str:
     """The path of a weights file of the preset tiny."""
-    from models.weights import save
-
-    path = tmp_path_factory.mktemp("weights") / "noise.safetensors"
-    save(codec.state_dict(), "tiny", path)
-    return str(path)
+    return str(weights_file)
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +29,10 @@ def other_model(codec, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Weights that differ from those of `model` in one normative number."""
     from models.weights import save
 
-    state = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
-    state["inter.residual.bias"][0] += 1
+    other = deepcopy(codec)
+    other.inter.residual.bias[0] += 1
     path = tmp_path_factory.mktemp("weights") / "other.safetensors"
-    save(state, "tiny", path)
+    save(other, path)
     return str(path)
 
 

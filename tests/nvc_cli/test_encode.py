@@ -97,7 +97,20 @@ def test_unknown_models(refused: Refused, clip: Clip, tmp_path: Path) -> None:
     assert "the model gigantic" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", "gigantic")
     assert "gone.safetensors" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", "gone.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")
-    assert "not a weights file" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", tmp_path / "text.safetensors")
+    assert "weights cannot be read" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", tmp_path / "text.safetensors")
+
+
+def test_an_unknown_backend(refused: Refused, clip: Clip, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVC_BACKEND", "abacus")
+    assert "NVC_BACKEND is 'abacus'" in refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model)
+
+
+@pytest.mark.parametrize("backend", ["bfloat16", "float32"])
+def test_backends_decode_each_others_streams(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    done("decode", stream, "-o", tmp_path / "a.yuv", "--model", model)
+    monkeypatch.setenv("NVC_BACKEND", backend)
+    done("decode", stream, "-o", tmp_path / "b.yuv", "--model", model)
+    assert (tmp_path / "a.yuv").read_bytes() == (tmp_path / "b.yuv").read_bytes()
 
 
 def test_targets_that_cannot_be_written(refused: Refused, clip: Clip, model: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from models.training import Settings
 from nvc_cli.main import main
 
 pytestmark = pytest.mark.usefixtures("small_schedule", "clock")
@@ -65,6 +66,21 @@ def test_saves_when_interrupted(videos: Path, tmp_path: Path, monkeypatch: pytes
     assert "stopping after this step" in result.stderr and "the same command goes on" in result.stderr
     assert (tmp_path / "mine.safetensors").exists() and (tmp_path / "mine.ckpt").exists()
     assert signal.getsignal(number) is before
+
+
+def test_options_reach_the_trainer(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def prepare(settings: Settings, *arguments: object) -> None:
+        seen.append(settings)
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr("nvc_cli.train._prepare", prepare)
+    out = tmp_path / "mine.safetensors"
+    assert nvc_train(videos, "-o", out, *MINUTES, "--rate", "0.5", "--stages", "long, exact", "--seed", "7").exit_code == 1
+    assert nvc_train(videos, "-o", out, *MINUTES).exit_code == 1
+    assert nvc_train(videos, "-o", out, *MINUTES, "--rate", "0").exit_code == 2
+    assert [(settings.rate, settings.stages, settings.seed) for settings in seen] == [(0.5, ("long", "exact"), 7), (1.0, (), 1)]
 
 
 def test_errors_are_one_line(videos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,288 @@
+"""Exact layers equal the plainest computation in integers, on any hardware type, for any input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.exact import (
+    CONTEXT_LIMIT,
+    MANTISSAS,
+    STREAM_LIMIT,
+    Grid,
+    Narrow,
+    RateGain,
+    RateTable,
+    Wide,
+    choose_backend,
+    rounded,
+)
+from models.presets import RATES
+
+KINDS = {  # inputs, outputs, size, stride, groups
+    "1x1": (12, 7, 1, 1, 1),
+    "1x1 wide": (384, 5, 1, 1, 1),
+    "3x3": (6, 6, 3, 1, 6),
+    "2x2": (10, 8, 2, 2, 1),
+}
+
+
+def draw(low: int, high: int, shape: tuple[int, ...], kind: torch.dtype, seed: int) -> Tensor:
+    """Integers from low to high, both ends often."""
+    random = np.random.default_rng(seed)
+    values = random.integers(low, high + 1, shape)
+    values = np.where(random.random(shape) < 0.2, random.choice((low, high), shape), values)
+    return torch.from_numpy(values).to(kind)
+
+
+def narrow(kind: str, relu: bool, exact: bool = True) -> tuple[Narrow, dict[str, np.ndarray]]:
+    """A layer with any integers, and these."""
+    inputs, outputs, size, stride, groups = KINDS[kind]
+    layer = Narrow(inputs, outputs, size, stride, groups, relu).requires_grad_(False)
+    integers = {
+        "weight": draw(-127, 127, (outputs, inputs // groups, size, size), torch.int8, 1),
+        "bias": draw(-40000, 40000, (outputs,), torch.int32, 2),
+        "reads": draw(-9, -3, (inputs,), torch.int8, 3),
+        "fraction": draw(2, 16, (outputs,), torch.int8, 4),
+    }
+    layer.restore(integers)
+    layer.exact = exact
+    return layer, {name: value.numpy().astype(np.int64) for name, value in integers.items()}
+
+
+def stream(shape: tuple[int, ...], seed: int = 5) -> Tensor:
+    """A stream tensor."""
+    return draw(-STREAM_LIMIT, STREAM_LIMIT, shape, torch.float32, seed) * 2.0**-12
+
+
+def eight_bits(total: np.ndarray) -> np.ndarray:
+    """Integers with 8 significant bits, the nearest ones; of two the even one."""
+    out = total.copy()
+    for place, value in np.ndenumerate(total):
+        shift = max(int(abs(value)).bit_length() - 8, 0)
+        low, rest = abs(int(value)) >> shift, abs(int(value)) & ((1 << shift) - 1)
+        low += 2 * rest + (low & 1) > 1 << shift
+        out[place] = (low << shift) * (1 if value > 0 else -1)
+    return out
+
+
+def sums(a: np.ndarray, kind: str, weight: np.ndarray) -> np.ndarray:
+    """The convolution of one picture, tap by tap, in int64."""
+    _, outputs, size, stride, groups = KINDS[kind]
+    if size == 3:
+        a = np.pad(a, ((0, 0), (1, 1), (1, 1)))
+    height, width = ((side - size) // stride + 1 for side in a.shape[1:])
+    total = np.zeros((outputs, height, width), np.int64)
+    for i in range(size):
+        for j in range(size):
+            part = a[:, i : i + stride * height : stride, j : j + stride * width : stride]
+            tap = weight[:, :, i, j]
+            total += tap[:, 0, None, None] * part if groups > 1 else np.einsum("oc,chw->ohw", tap, part)
+    return total
+
+
+def expected(x: Tensor, kind: str, relu: bool, integers: dict[str, np.ndarray]) -> np.ndarray:
+    """What `nvc_cli/stream.md` says of Narrow."""
+    a = np.rint(x[0].numpy().astype(np.float64) * 2.0 ** -integers["reads"][:, None, None])
+    a = a.clip(0 if relu else -255, 255).astype(np.int64)
+    total = eight_bits(sums(a, kind, integers["weight"])) + integers["bias"][:, None, None]
+    return total * 2.0 ** -integers["fraction"][:, None, None]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("backend", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_narrow_is_integer_arithmetic(kind: str, backend: torch.dtype, relu: bool) -> None:
+    layer, integers = narrow(kind, relu)
+    layer.backend = backend
+    x = stream((1, KINDS[kind][0], 6, 8)) / 16
+    out = layer(x)
+    layer.prepare()
+    assert torch.equal(layer(x), out)
+    assert np.array_equal(out[0].numpy(), expected(x, kind, relu, integers))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("sign", [1, -1])
+@torch.no_grad()
+def test_narrow_at_the_limits_of_its_range(sign: int, relu: bool) -> None:
+    """The largest inputs and weights, whose sums are the largest."""
+    layer, integers = narrow("1x1 wide", relu)
+    integers["weight"] = np.full((5, 384, 1, 1), sign * 127)
+    integers["weight"][0, ::2] *= -1
+    layer.restore({name: torch.from_numpy(value) for name, value in integers.items()})
+    for value in (8.0, -8.0, 1e30, -1e30):
+        x = torch.full((1, 384, 2, 2), value)
+        assert np.array_equal(layer(x)[0].numpy(), expected(x, "1x1 wide", relu, integers))
+
+
+@torch.no_grad()
+def test_inputs_of_narrow_round_to_even() -> None:
+    layer = Narrow(1, 1)
+    one = torch.ones(1, dtype=torch.int8)
+    layer.restore({"weight": one[:, None, None, None], "bias": 0 * one, "reads": 0 * one, "fraction": 0 * one})
+    layer.exact = True
+    x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 254.5, 255.5])
+    assert layer(x.view(1, 1, 1, -1)).flatten().tolist() == [0, 2, 2, 0, -2, 254, 255]
+
+
+@torch.no_grad()
+def test_sums_of_narrow_keep_eight_bits() -> None:
+    layer = Narrow(2, 1)
+    one = torch.ones(1, dtype=torch.int8)
+    layer.restore({"weight": torch.tensor([2, 1])[None, :, None, None], "bias": one, "reads": torch.zeros(2), "fraction": 0 * one})
+    layer.exact = True
+    pairs = torch.tensor([[100, 55], [128, 1], [129, 1], [255, 1], [255, 2]]).float()  # 255, 257, 259, 511, 512
+    assert layer(pairs.T[None, :, None, :]).flatten().tolist() == [256, 257, 261, 513, 513]
+
+
+@torch.no_grad()
+def test_the_float_form_of_narrow_is_close() -> None:
+    layer, _ = narrow("1x1", True)
+    x = stream((1, 12, 4, 4)) / 64
+    exact = layer(x)
+    layer.exact = False
+    scale = float(layer(x).abs().max())
+    assert (layer(x) - exact).abs().max() < scale / 20
+
+
+@pytest.mark.parametrize("largest", [False, True])
+@torch.no_grad()
+def test_wide_is_integer_arithmetic(largest: bool) -> None:
+    inputs, outputs = 192, 6
+    layer = Wide(inputs, outputs)
+    weight = draw(-32767, 32767, (outputs, inputs, 1, 1), torch.int32, 1)
+    integers = {"weight": weight, "bias": draw(-20000, 20000, (outputs,), torch.int32, 2), "fraction": draw(14, 16, (outputs,), torch.int8, 3)}
+    x = stream((1, inputs, 5, 3)) / (1 if largest else 128)
+    x = (x * 4096).round() / 4096
+    layer.restore(integers)
+    layer.exact = layer.grid.exact = True
+    out = layer(x)
+    layer.prepare()
+    assert torch.equal(layer(x), out)
+    total = np.einsum("oc,chw->ohw", weight[:, :, 0, 0].numpy().astype(np.int64), (x[0].numpy() * 4096).astype(np.int64))
+    scale = 1 << integers["fraction"].numpy().astype(np.int64)[:, None, None]
+    low, rest = total // scale, total % scale
+    low += 2 * rest + (low & 1) > scale
+    low = (low + integers["bias"].numpy()[:, None, None]).clip(-32767, 32767)
+    assert np.array_equal(out[0].numpy() * 4096, low)
+    assert (np.abs(low) == 32767).any() == largest
+
+
+def test_training_wide_differs_in_rounding_only() -> None:
+    """With gradients it sums in float32, so it may round to a neighbour."""
+    layer = Wide(64, 8)
+    layer.settle_weights()
+    layer.exact = layer.grid.exact = True
+    x = stream((1, 64, 6, 6)) / 8
+    x = (x * 4096).round() / 4096
+    trained = layer(x)
+    with torch.no_grad():
+        assert (trained - layer(x)).abs().max() <= 2.0**-12
+
+
+def knots(channels: int, reach: int) -> Tensor:
+    return draw(-reach, reach, (9, channels), torch.int16, 7)
+
+
+def between(values: np.ndarray, rate: int) -> np.ndarray:
+    """The integer n of a table."""
+    k = min(rate // 8, 7)
+    f = rate - 8 * k
+    return (values[k] * (8 - f) + values[k + 1] * f + 4) // 8
+
+
+@torch.no_grad()
+def test_rate_tables_are_integer_arithmetic() -> None:
+    table, values = RateTable(5), knots(5, 300)
+    table.restore({"knots": values})
+    table.exact = True
+    every = torch.arange(RATES)
+    expected = np.stack([between(values.numpy().astype(np.int64), rate) for rate in range(RATES)]) / 64
+    out = table.vector(every)
+    assert out.shape == (RATES, 5, 1, 1) and np.array_equal(out[..., 0, 0].numpy(), expected)
+    table.prepare()
+    assert torch.equal(table.vector(every), out)
+    assert torch.equal(table.integers()["knots"], values)
+
+
+@torch.no_grad()
+def test_rate_gains_are_integer_arithmetic() -> None:
+    gain, values = RateGain(5), knots(5, 900)
+    gain.restore({"knots": values})
+    gain.exact = gain.grid.exact = True
+    n = np.stack([between(values.numpy().astype(np.int64), rate) for rate in range(RATES)])
+    factors = np.array([round(128 * 2 ** (i / 128)) for i in range(128)])[n % 128] * 2.0 ** (n // 128 - 7)
+    out = gain.vector(torch.arange(RATES))
+    assert np.array_equal(out[..., 0, 0].numpy(), factors)
+    x = stream((RATES, 5, 1, 2))
+    scaled = np.rint(x.numpy().astype(np.float64) * factors[..., None, None] * 4096).clip(-32767, 32767) / 4096
+    assert np.array_equal(gain(x, torch.arange(RATES)).numpy(), scaled)
+    gain.prepare()
+    assert np.array_equal(gain(x, torch.arange(RATES)).numpy(), scaled)
+    assert torch.equal(gain.integers()["knots"], values)
+
+
+def test_mantissas_do_not_depend_on_the_machine() -> None:
+    assert MANTISSAS[0] == 128 and MANTISSAS[-1] == 255 and len(MANTISSAS) == 128
+    assert all(0 <= b - a <= 2 for a, b in zip(MANTISSAS, MANTISSAS[1:]))
+    # In integers alone: the one m with (2m - 1)^128 < 2^(128·8 + i) < (2m + 1)^128.
+    for i, m in enumerate(MANTISSAS):
+        assert (2 * m - 1) ** 128 < 2 ** (128 * 8 + i) < (2 * m + 1) ** 128
+
+
+def test_grids_round_ties_to_even_and_clamp() -> None:
+    grid = Grid(1, 5)
+    x = torch.tensor([0.25, 0.75, 1.25, -0.25, -0.75, 2.4, 3.0, -1e9, float("inf")])
+    assert torch.equal(grid(x), x)
+    grid.exact = True
+    assert grid(x).tolist() == [0, 1, 1, 0, -1, 2.5, 2.5, -2.5, 2.5]
+
+
+@pytest.mark.parametrize("limit", [STREAM_LIMIT, CONTEXT_LIMIT])
+def test_grids_leave_what_is_on_them(limit: int) -> None:
+    grid = Grid(limit=limit)
+    grid.exact = True
+    x = torch.arange(-limit, limit + 1) * 2.0**-12
+    assert torch.equal(grid(x), x)
+
+
+def test_gradients_pass_straight_through_rounding_and_not_where_clamped() -> None:
+    x = torch.tensor([-9.0, -2.8, -2.7, 0.3, 2.7, 2.8, 9.0], requires_grad=True)
+    rounded(x, 2.0, -5, 5).backward(torch.tensor([1.0, 1, 1, 10, 1, 1, 1]))
+    assert x.grad.tolist() == [0, 0, 2, 20, 2, 0, 0]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_gradients_of_narrow(relu: bool) -> None:
+    """Those of the float form, but none to inputs that are clamped."""
+    layer, _ = narrow("1x1", relu)
+    layer.requires_grad_(True)
+    reads = torch.exp2(layer.reads.float())[:, None, None]
+    inside = draw(1, 254, (1, 12, 3, 3), torch.float32, 8) * reads
+    x = inside.clone().requires_grad_(True)
+    layer(x).sum().backward()
+    assert layer.weight.grad.any() and layer.bias.grad.any()
+    layer.exact = False
+    plain = inside.clone().requires_grad_(True)
+    layer(plain).sum().backward()
+    assert torch.allclose(x.grad, plain.grad, rtol=0.02, atol=0.02 * float(plain.grad.abs().max()))
+    layer.exact = True
+    outside = (300 * reads + 0 * inside).requires_grad_(True)
+    layer(outside).sum().backward()
+    assert not outside.grad.any()
+
+
+def test_the_backend_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    monkeypatch.delenv("NVC_BACKEND", raising=False)
+    assert choose_backend(device) in (torch.bfloat16, torch.float32)
+    for name, kind in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        monkeypatch.setenv("NVC_BACKEND", name)
+        assert choose_backend(device) is kind
+    monkeypatch.setenv("NVC_BACKEND", "abacus")
+    with pytest.raises(ValueError, match="NVC_BACKEND is 'abacus', .*bfloat16, float32"):
+        choose_backend(device)

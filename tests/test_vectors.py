@@ -1,0 +1,214 @@
+"""Conformance streams: what they decode to is written down, for this decoder and for any other.
+
+`tests/vectors` holds small streams of the shipped model tiny, one for each tool, and `hashes.json`: for each stream the
+hash of its weights, and of each decoded picture the SHA-256 of its samples, luma, then U, then V. New weights need new
+streams: `python -m pytest tests/test_vectors.py --regenerate` writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.cycle import rate_point
+from models.entropy import SymbolEncoder
+from models.quality import distortion
+from models.search import Search
+from models.weights import Model, load
+from nvc_cli.decoder import Decoder
+from nvc_cli.frame import Color, Frame
+from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter, open_stream, picture_checksum
+from nvc_cli.tensors import to_frame, to_picture
+
+FOLDER = Path(__file__).parent / "vectors"
+HASHES = FOLDER / "hashes.json"
+CPU = torch.device("cpu")
+
+
+def noise(rows: np.ndarray, columns: np.ndarray, plane: int) -> np.ndarray:
+    """An integer from 0 to 255 for every place; int64 arithmetic that never overflows."""
+    mixed = (rows * 7919 + columns * 104729 + plane * 1299709 + 12345) % 2147483647
+    for factor in (48271, 69621):
+        mixed = mixed * factor % 2147483647
+    return mixed >> 12 & 255
+
+
+def smooth(rows: np.ndarray, columns: np.ndarray, plane: int) -> np.ndarray:
+    """Noise on every fourth place, bilinear in between."""
+    (r, y), (c, x) = divmod(rows, 4), divmod(columns, 4)
+    corners = (noise(r + i, c + j, plane) * (y if i else 4 - y) * (x if j else 4 - x) for i in (0, 1) for j in (0, 1))
+    return sum(corners) // 16
+
+
+def scene(width: int, height: int, t: int, speed: tuple[int, int]) -> Frame:
+    """A gradient and a texture that move by `speed` (down, right) a frame, and a box that moves the other way."""
+    planes = []
+    for plane in range(3):
+        step = 2 if plane else 1
+        rows, columns = np.mgrid[0 : -(-height // step), 0 : -(-width // step)] * step
+        r, c = rows - speed[0] * t + 1000, columns - speed[1] * t + 1000
+        value = 40 + (2 * r + 3 * c + 50 * plane) % 256 // 2 + smooth(r // step, c // step, plane) // 3
+        top, left = height // 4 - t * speed[0] // 2, width // 3 - t * speed[1] // 2
+        box = (rows >= top) & (rows < top + 16) & (columns >= left) & (columns < left + 20)
+        value[box] = (220, 90, 170)[plane] - (5 * (rows - top) + 3 * (columns - left))[box] % 40
+        planes.append(value.clip(0, 255).astype(np.uint8))
+    return Frame(*planes)
+
+
+def hard(width: int, height: int, t: int, speed: tuple[int, int]) -> Frame:
+    """Black and white samples without order: symbols are large, and pictures are clipped."""
+    places = (np.mgrid[0 : -(-height // step), 0 : -(-width // step)] for step in (1, 2, 2))
+    return Frame(*((noise(rows + 50 * t, columns, plane) // 128 * 255).astype(np.uint8) for plane, (rows, columns) in enumerate(places)))
+
+
+@dataclass(frozen=True)
+class Vector:
+    """How one stream is made."""
+
+    width: int = 64
+    height: int = 48
+    frames: int = 3
+    qp: float = 2
+    keyframes: tuple[int, ...] = (0,)
+    filtered: tuple[int, ...] = ()  # frames with the in-loop filter
+    refreshed: tuple[int, ...] = ()
+    enhanced: tuple[int, ...] = ()  # frames with the flag of the out-of-loop filter, which changes no picture
+    speed: tuple[int, int] = (1, -2)
+    wild: bool = False  # vectors of any length in any direction, instead of sought ones
+    content: Callable[[int, int, int, tuple[int, int]], Frame] = scene
+
+
+VECTORS = {
+    "keyframe": Vector(frames=1),
+    "unfiltered": Vector(frames=4),
+    "filtered": Vector(frames=4, filtered=(1, 2, 3)),
+    "switched": Vector(frames=4, filtered=(2,), keyframes=(0, 3), enhanced=(0, 2)),
+    "refresh": Vector(frames=4, filtered=(3,), refreshed=(2,)),
+    "odd": Vector(67, 45, filtered=(1,), refreshed=(2,)),
+    "smallest": Vector(16, 16, filtered=(2,)),
+    "best": Vector(frames=2, qp=0, filtered=(1,)),
+    "worst": Vector(96, 64, qp=7, filtered=(1, 2)),
+    "motion": Vector(96, 64, qp=4, filtered=(1,), speed=(9, 21)),
+    "wild": Vector(96, 64, frames=3, qp=3, filtered=(2,), wild=True),
+    "hard": Vector(32, 32, frames=2, qp=0, filtered=(1,), content=hard),
+}
+
+
+def wild_vectors(like: torch.Tensor, t: int) -> torch.Tensor:
+    """Vectors of up to 32 samples, one in four of them of up to 512."""
+    _, parts, height, width = like.shape
+    part, rows, columns = np.mgrid[:parts, :height, :width]
+    short = noise(rows, columns, 10 * t + part) - 128
+    far = np.where(noise(rows, columns, 10 * t + 5) < 64, 16, 1)
+    return torch.from_numpy(short * far)[None].to(like)
+
+
+@torch.inference_mode()
+def make(vector: Vector, model: Model) -> tuple[bytes, list[Frame]]:
+    """A stream, and its pictures."""
+    codec, search, state, pictures = model.codec, Search(32), None, []
+    file = io.BytesIO()
+    header = Header(vector.width, vector.height, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
+    with StreamWriter(file, header) as stream:
+        for t in range(vector.frames):
+            source, coder = to_picture(vector.content(vector.width, vector.height, t, vector.speed), CPU), SymbolEncoder()
+            keyframe, filtered, refresh = (t in places for places in (vector.keyframes, vector.filtered, vector.refreshed))
+            rate = torch.tensor([rate_point(8 * vector.qp, t - max(k for k in vector.keyframes if k <= t))])
+            if keyframe:
+                state = codec.encode_keyframe(source, rate, coder)
+            else:
+                sought = search(source.y, state.picture.y, state.vectors, rate)
+                vectors = wild_vectors(sought, t) if vector.wild else sought
+                state = codec.encode_frame(source, state, rate, vectors, refresh, coder).finish(filtered)
+            pictures.append(to_frame(state.picture, vector.width, vector.height))
+            checksum = picture_checksum(pictures[-1])
+            stream.write(Packet(keyframe, int(rate), filtered, refresh, t in vector.enhanced, coder.finish(), checksum))
+    return file.getvalue(), pictures
+
+
+def digest(frame: Frame) -> str:
+    return hashlib.sha256(b"".join(plane.tobytes() for plane in frame.planes)).hexdigest()
+
+
+def decoded(name: str, model: Model) -> Iterator[tuple[Packet, Frame]]:
+    """The pictures of a stream, by the decoder of the product."""
+    with open_stream(str(FOLDER / f"{name}.nvc")) as stream:
+        decoder = Decoder(stream.header, model, False, CPU, name)
+        for packet in stream:
+            yield packet, decoder.decode(packet)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load("tiny")
+
+
+@pytest.fixture(scope="module")
+def hashes(model: Model, request: pytest.FixtureRequest) -> dict[str, dict]:
+    """What is written down; with --regenerate, it is written first."""
+    if request.config.getoption("--regenerate"):
+        FOLDER.mkdir(exist_ok=True)
+        entries = {}
+        for name, vector in VECTORS.items():
+            data, pictures = make(vector, model)
+            (FOLDER / f"{name}.nvc").write_bytes(data)
+            entries[name] = {"weights": model.hash.hex(), "frames": [digest(picture) for picture in pictures]}
+        for path in FOLDER.glob("*.nvc"):
+            if path.stem not in VECTORS:
+                path.unlink()
+        HASHES.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    return json.loads(HASHES.read_text(encoding="utf-8"))
+
+
+def test_every_stream_is_written_down(hashes: dict[str, dict]) -> None:
+    assert hashes.keys() == VECTORS.keys() == {path.stem for path in FOLDER.glob("*.nvc")}
+
+
+def test_the_streams_are_of_the_shipped_weights(hashes: dict[str, dict], model: Model) -> None:
+    assert {entry["weights"] for entry in hashes.values()} == {model.hash.hex()}, "make them anew: python -m pytest tests/test_vectors.py --regenerate"
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_pictures(name: str, hashes: dict[str, dict], model: Model) -> None:
+    assert [digest(frame) for _, frame in decoded(name, model)] == hashes[name]["frames"]
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_flags_and_size(name: str, hashes: dict[str, dict]) -> None:
+    """Each stream uses the tools that it is there for."""
+    vector = VECTORS[name]
+    with (FOLDER / f"{name}.nvc").open("rb") as file:
+        reader = StreamReader(file, name)
+        packets = list(reader)
+    assert (reader.header.width, reader.header.height, len(packets)) == (vector.width, vector.height, vector.frames)
+    for flag, places in (("keyframe", vector.keyframes), ("filtered", vector.filtered), ("refresh", vector.refreshed), ("enhance", vector.enhanced)):
+        assert tuple(t for t, packet in enumerate(packets) if getattr(packet, flag)) == places
+    assert reader.size < 12000
+
+
+def test_pictures_resemble_their_source(hashes: dict[str, dict], model: Model) -> None:
+    """The streams are ones that an encoder could have written, not noise that happens to decode."""
+    for t, (_, frame) in enumerate(decoded("unfiltered", model)):
+        source = scene(64, 48, t, VECTORS["unfiltered"].speed)
+        flat = Frame(*(np.full_like(plane, round(plane.mean())) for plane in source.planes))
+        ours, plain = (float(distortion(to_picture(other, CPU), to_picture(source, CPU))) for other in (frame, flat))
+        assert ours < plain / 5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_does_not_matter(threads: int, hashes: dict[str, dict], model: Model) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert [digest(frame) for _, frame in decoded("motion", model)] == hashes["motion"]["frames"]
+    finally:
+        torch.set_num_threads(before)
