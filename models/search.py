@@ -4,6 +4,8 @@ Block matching from coarse to fine, for all blocks at once, with the cost `SAD +
 guessed from its distance to the median of its neighbours, since that is what the vector coder predicts from.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,13 +13,16 @@ from torch.nn import functional as F
 from models.fusion import fused
 from models.motion import pyramid
 from models.presets import lagrangian
-from models.warp import BLOCK, LUMA_TAPS, fetch, phases
+from models.warp import BLOCK, LUMA_TAPS, phases
 
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
 
 SWEEPS = 4
 """How often vectors of 16×16 blocks are offered those of their neighbours, before they are refined."""
+
+MARGIN = 40
+"""Samples around the reference that blocks may be read from."""
 
 PRUNE = 0.4
 """What a bit counts when vectors are held against what the coder predicts, in parts of the weight of a bit."""
@@ -42,23 +47,54 @@ def median(candidates: Tensor) -> Tensor:
     return (candidates.sum(0, dtype=candidates.dtype) - candidates.amax(0) - candidates.amin(0)) >> 1
 
 
-@fused
-def vector_cost(planes: Tensor, current: Tensor, field: Tensor, centre: Tensor, weight: Tensor, block: int) -> Tensor:
+@dataclass(frozen=True)
+class Reference:
+    """A picture at all quarter-sample positions, from which blocks are read."""
+
+    planes: Tensor  # (B, 16, H + 2·MARGIN, W + 2·MARGIN), contiguous
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, luma: Tensor) -> "Reference":
+        """From luma (B, 1, H, W); beyond its border the nearest sample repeats."""
+        wide = F.pad(luma.float(), (MARGIN,) * 4, mode="replicate")
+        return cls(phases(wide, LUMA_TAPS).div_(64), *luma.shape[2:])
+
+    def blocks(self, field: Tensor, block: int) -> Tensor:
+        """The block that each vector points to: (B, 2, h, w) -> (B, h, w, block, block)."""
+        batch, count, tall, wide = self.planes.shape
+        device = field.device
+        rows, columns = (torch.arange(size, device=device, dtype=torch.int32) * block for size in field.shape[2:])
+        far = MARGIN - block  # a block that lies further outside looks the same
+        y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-far - block, self.height + far) + MARGIN
+        x = (columns + (field[:, 1] >> 2)).clamp(-far - block, self.width + far) + MARGIN
+        phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
+        plane = torch.arange(batch, device=device, dtype=torch.int32)[:, None, None] * count + phase
+        start = (plane * tall + y) * wide + x  # (B, h, w)
+        lines = start[..., None] + torch.arange(block, device=device, dtype=torch.int32) * wide
+        windows = self.planes.as_strided((self.planes.numel() - block + 1, block), (1, 1))
+        return windows.index_select(0, lines.reshape(-1)).view(*lines.shape, block)
+
+
+def tiles(plane: Tensor, block: int) -> Tensor:
+    """A plane cut into blocks: (B, H, W) -> (B, H/block, W/block, block, block)."""
+    batch, height, width = plane.shape
+    return plane.view(batch, height // block, block, width // block, block).transpose(2, 3).contiguous()
+
+
+def vector_cost(reference: Reference, current: Tensor, field: Tensor, centre: Tensor, weight: Tensor) -> Tensor:
     """SAD and weighted bits of one vector a block: (B, h, w).
 
     Args:
-        planes: quarter-sample positions of the reference, (B, 16, H, W) in 1/64.
-        current: (B, H, W).
-        field: the vectors to judge, (B, 2, H/block, W/block).
+        reference: what is predicted from.
+        current: the picture in blocks, (B, h, w, block, block).
+        field: the vectors to judge, (B, 2, h, w).
         centre: what they are predicted to be, the same shape.
         weight: SAD per bit, (B,).
-        block: 8 or 16.
     """
-    batch, height, width = current.shape
-    dense = field.repeat_interleave(block, 2).repeat_interleave(block, 3)
-    error = (fetch(planes, dense, (height, width)) / 64 - current).abs()
-    sad = error.view(batch, height // block, block, width // block, block).sum((2, 4))
-    return sad + weight[:, None, None] * vector_bits(field - centre)
+    error = reference.blocks(field, current.shape[-1]).sub_(current).abs_().sum((3, 4))
+    return error + weight[:, None, None] * vector_bits(field - centre)
 
 
 def vector_bits(difference: Tensor) -> Tensor:
@@ -112,32 +148,33 @@ class Search:
             previous: vectors of the frame before, for temporal candidates.
             rate: rate point of each sample, (B,); low qualities get smoother vectors.
         """
-        current, planes = current[:, 0].float(), phases(reference.float(), LUMA_TAPS)
         weight = motion_weight(rate)
-        field = _coarse(current, reference[:, 0].float(), self.reach)
+        plane, past_plane = current[:, 0].float(), reference[:, 0].float()
+        field = _coarse(plane, past_plane, self.reach)
+        planes, large, small = Reference.of(reference), tiles(plane, 2 * BLOCK), tiles(plane, BLOCK)
         past = previous[..., ::2, ::2]
         for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
-            field = self._refine(planes, current, field, [median(around), *around, torch.zeros_like(field), past], (), weight, 2 * BLOCK)
+            field = self._refine(planes, large, field, [median(around), *around, torch.zeros_like(field), past], (), weight)
         steps = (8, 4, 2, 1) if self.thorough else (6, 2)
-        field = self._refine(planes, current, field, [], steps, weight, 2 * BLOCK)
+        field = self._refine(planes, large, field, [], steps, weight)
         field = field.repeat_interleave(2, 2).repeat_interleave(2, 3)
         start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         steps = (4, 2, 1) if self.thorough else (1,)
-        field = self._refine(planes, current, field, start, steps, weight, BLOCK)
+        field = self._refine(planes, small, field, start, steps, weight)
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
-            field = self._refine(planes, current, field, [median(around), *around], (), weight, BLOCK)
-        return self._prune(planes, current, field, previous, weight)
+            field = self._refine(planes, small, field, [median(around), *around], (), weight)
+        return self._prune(planes, small, field, previous, weight)
 
-    def _prune(self, planes: Tensor, current: Tensor, field: Tensor, previous: Tensor, weight: Tensor) -> Tensor:
+    def _prune(self, planes: Reference, current: Tensor, field: Tensor, previous: Tensor, weight: Tensor) -> Tensor:
         """Go through the field as it will be coded, and take the prediction where the better vector is not worth its bits."""
         field = field.clone()
-        error = vector_cost(planes, current, field, field, weight, BLOCK)
+        error = vector_cost(planes, current, field, field, weight)
         for place in pyramid(field, previous):
             predicted = field.clone()
             predicted[place.where] = place.base
-            others = vector_cost(planes, current, predicted, predicted, weight, BLOCK)
+            others = vector_cost(planes, current, predicted, predicted, weight)
             own, blocks = field[place.where], (place.where[0], *place.where[2:])
             bits = PRUNE * weight[:, None, None] * vector_bits(own - place.base)
             keep = error[blocks] + bits < others[blocks]
@@ -146,15 +183,15 @@ class Search:
         return field
 
     def _refine(
-        self, planes: Tensor, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], weight: Tensor, block: int
+        self, planes: Reference, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], weight: Tensor
     ) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
         centre = median(neighbours(field))
-        best = vector_cost(planes, current, field, centre, weight, block)
+        best = vector_cost(planes, current, field, centre, weight)
 
         def consider(candidate: Tensor) -> None:
             nonlocal best, field
-            cost = vector_cost(planes, current, candidate, centre, weight, block)
+            cost = vector_cost(planes, current, candidate, centre, weight)
             better = cost < best
             best = torch.where(better, cost, best)
             field = torch.where(better[:, None], candidate, field)
@@ -163,6 +200,6 @@ class Search:
             consider(candidate)
         for step in steps:
             middle = field
-            for dy, dx in RING if self.thorough or block > BLOCK else CROSS:
+            for dy, dx in RING if self.thorough or current.shape[-1] > BLOCK else CROSS:
                 consider(torch.stack([middle[:, 0] + step * dy, middle[:, 1] + step * dx], 1))
         return field

@@ -61,26 +61,6 @@ def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
     return total
 
 
-def fetch(planes: Tensor, vectors: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Read one sample for every vector.
-
-    Args:
-        planes: (B, P·P, H, W) from `phases`.
-        vectors: (B, 2, h, w) integers in 1/P samples, one for each output sample.
-        shape: height and width that the output samples' own positions run over; (h, w) covers all of it.
-    """
-    batch, count, height, width = planes.shape
-    parts = {16: 2, 64: 3}[count]  # log2 of P
-    mask = (1 << parts) - 1
-    rows = torch.arange(shape[0], device=planes.device, dtype=torch.int32)[:, None]
-    columns = torch.arange(shape[1], device=planes.device, dtype=torch.int32)
-    y = ((rows << parts) + vectors[:, 0]).clamp(0, (height - 1) << parts)
-    x = ((columns << parts) + vectors[:, 1]).clamp(0, (width - 1) << parts)
-    phase = ((y & mask) << parts) + (x & mask)
-    index = (phase * height + (y >> parts)) * width + (x >> parts)
-    return planes.reshape(batch, -1).gather(1, index.reshape(batch, -1).long()).view(batch, *shape)
-
-
 @lru_cache(maxsize=8)
 def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device) -> Tensor:
     """For every phase the matrix that interpolates `size` samples from a line of size + taps - 1: (P, size, line)."""
