@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.fusion import fused
 from models.motion import pyramid
 from models.presets import lagrangian
-from models.warp import BLOCK, LUMA_TAPS, phases
+from models.warp import BLOCK, LUMA_TAPS
 
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
@@ -52,29 +52,57 @@ class Reference:
     """A picture at all quarter-sample positions, from which blocks are read."""
 
     planes: Tensor  # (B, 16, H + 2·MARGIN, W + 2·MARGIN), contiguous
-    height: int
-    width: int
 
     @classmethod
     def of(cls, luma: Tensor) -> "Reference":
         """From luma (B, 1, H, W); beyond its border the nearest sample repeats."""
         wide = F.pad(luma.float(), (MARGIN,) * 4, mode="replicate")
-        return cls(phases(wide, LUMA_TAPS).div_(64), *luma.shape[2:])
+        return cls(phases(wide))
 
     def blocks(self, field: Tensor, block: int) -> Tensor:
         """The block that each vector points to: (B, 2, h, w) -> (B, h, w, block, block)."""
-        batch, count, tall, wide = self.planes.shape
-        device = field.device
-        rows, columns = (torch.arange(size, device=device, dtype=torch.int32) * block for size in field.shape[2:])
-        far = MARGIN - block  # a block that lies further outside looks the same
-        y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-far - block, self.height + far) + MARGIN
-        x = (columns + (field[:, 1] >> 2)).clamp(-far - block, self.width + far) + MARGIN
-        phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
-        plane = torch.arange(batch, device=device, dtype=torch.int32)[:, None, None] * count + phase
-        start = (plane * tall + y) * wide + x  # (B, h, w)
-        lines = start[..., None] + torch.arange(block, device=device, dtype=torch.int32) * wide
+        lines = _lines(field, block, self.planes.shape)
         windows = self.planes.as_strided((self.planes.numel() - block + 1, block), (1, 1))
         return windows.index_select(0, lines.reshape(-1)).view(*lines.shape, block)
+
+
+@fused
+def _lines(field: Tensor, block: int, shape: tuple[int, int, int, int]) -> Tensor:
+    """Where each line of the blocks that vectors point to begins in planes of this shape: (B, 2, h, w) -> (B, h, w, block)."""
+    batch, count, tall, wide = shape
+    device = field.device
+    rows, columns = (torch.arange(size, device=device, dtype=torch.int32) * block for size in field.shape[2:])
+    far = MARGIN - block  # a block that lies further outside looks the same
+    y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
+    x = (columns + (field[:, 1] >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
+    phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
+    plane = torch.arange(batch, device=device, dtype=torch.int32)[:, None, None] * count + phase
+    start = (plane * tall + y) * wide + x  # (B, h, w)
+    return start[..., None] + torch.arange(block, device=device, dtype=torch.int32) * wide
+
+
+def phases(plane: Tensor) -> Tensor:
+    """All quarter-sample positions of luma: (B, 1, H, W) -> (B, 16, H, W)."""
+    taps = LUMA_TAPS
+    before = len(taps[0]) // 2 - 1
+    after = len(taps[0]) - 1 - before
+    batch, _, height, width = plane.shape
+    rows = F.pad(plane, (before, after, before, after), mode="replicate")[:, 0]
+    out = plane.new_empty(batch, len(taps) ** 2, height, width)
+    for i, vertical in enumerate(taps):
+        line = _weighted([rows[:, k : k + height] for k in range(len(vertical))], vertical)
+        for j, horizontal in enumerate(taps):
+            out[:, i * len(taps) + j] = _weighted([line[..., k : k + width] for k in range(len(horizontal))], horizontal)
+    return out.div_(64 * 64)
+
+
+def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
+    """The sum of the terms that have a weight."""
+    (first, *rest) = ((term, weight) for term, weight in zip(terms, weights) if weight)
+    total = first[0] * first[1]
+    for term, weight in rest:
+        total.add_(term, alpha=weight)
+    return total
 
 
 def tiles(plane: Tensor, block: int) -> Tensor:
@@ -93,8 +121,12 @@ def vector_cost(reference: Reference, current: Tensor, field: Tensor, centre: Te
         centre: what they are predicted to be, the same shape.
         weight: SAD per bit, (B,).
     """
-    error = reference.blocks(field, current.shape[-1]).sub_(current).abs_().sum((3, 4))
-    return error + weight[:, None, None] * vector_bits(field - centre)
+    return _cost(reference.blocks(field, current.shape[-1]), current, field - centre, weight)
+
+
+@fused
+def _cost(blocks: Tensor, current: Tensor, difference: Tensor, weight: Tensor) -> Tensor:
+    return blocks.sub_(current).abs_().sum((3, 4)) + weight[:, None, None] * vector_bits(difference)
 
 
 def vector_bits(difference: Tensor) -> Tensor:

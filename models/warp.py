@@ -37,30 +37,6 @@ CHROMA_TAPS = (
 """Eighth-sample interpolation of ITU-T H.265, 8.5.3.3.3.3."""
 
 
-@fused
-def phases(plane: Tensor, taps: tuple[tuple[int, ...], ...]) -> Tensor:
-    """All sub-sample positions of a plane of integers: (B, 1, H, W) -> (B, P·P, H, W), in 1/64, rounded to integers."""
-    before = len(taps[0]) // 2 - 1
-    after = len(taps[0]) - 1 - before
-    batch, _, height, width = plane.shape
-    rows = F.pad(plane, (before, after, before, after), mode="replicate")[:, 0]
-    out = plane.new_empty(batch, len(taps) ** 2, height, width)
-    for i, vertical in enumerate(taps):
-        line = _weighted([rows[:, k : k + height] for k in range(len(vertical))], vertical)
-        for j, horizontal in enumerate(taps):
-            out[:, i * len(taps) + j] = _weighted([line[..., k : k + width] for k in range(len(horizontal))], horizontal)
-    return out.div_(64).round_()
-
-
-def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
-    """The sum of the terms that have a weight."""
-    (first, *rest) = ((term, weight) for term, weight in zip(terms, weights) if weight)
-    total = first[0] * first[1]
-    for term, weight in rest:
-        total.add_(term, alpha=weight)
-    return total
-
-
 @lru_cache(maxsize=8)
 def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device) -> Tensor:
     """For every phase the matrix that interpolates `size` samples from a line of size + taps - 1: (P, size, line)."""
