@@ -31,12 +31,14 @@ CONTEXT_LIMIT = (1 << 14) - 1
 """The largest integer of a context: so that it can be warped with weights of 10 bits."""
 ACTIVATION, WEIGHT, WIDE_WEIGHT = 255, 127, (1 << 15) - 1
 """The largest activations and weights of convolutions."""
-FINEST = 16
-"""Most fractional bits of a convolution's weights, so that its result and a stream tensor add up exactly in float32."""
+FINEST, COARSEST = 16, -24
+"""Fractional bits that a convolution's weights may have; so its result and a stream tensor add up exactly in float32."""
 EXACT_SUM, WIDE_SUM = 1 << 24, 1 << 53
 """Integers below these are exact in float32 and in float64."""
 OCTAVE = 128
 """Steps of a gain from one power of two to the next."""
+KNOT = 16 * OCTAVE
+"""The largest entry of a rate table: gains from 2^-16 to 2^16."""
 TABLE_BITS = 6
 """Fractional bits of a rate table."""
 MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE))
@@ -45,6 +47,10 @@ MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE)
 
 class RangeError(ValueError):
     """A layer whose sums could leave the range in which they are exact."""
+
+
+def _outside(values: Tensor, low: int, high: int) -> bool:
+    return bool((values < low).any() or (values > high).any())
 
 
 class _Round(torch.autograd.Function):
@@ -198,8 +204,10 @@ class Narrow(Convolution):
     def restore(self, integers: dict[str, Tensor]) -> None:
         weight, bias = integers["weight"].float(), integers["bias"].float()
         total = weight.abs().sum((1, 2, 3)) * ACTIVATION
-        if (total + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT or integers["fraction"].max() > FINEST:
+        if (total + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT or _outside(integers["fraction"], COARSEST, FINEST):
             raise RangeError("sums of a layer could reach 2^24")
+        if _outside(integers["reads"], COARSEST, -COARSEST):
+            raise RangeError("exponents of a layer are out of range")
         for name in ("reads", "fraction"):
             getattr(self, name).copy_(integers[name])
         fraction = self.fraction.float()
@@ -248,7 +256,7 @@ class Wide(Convolution):
     @torch.no_grad()
     def restore(self, integers: dict[str, Tensor]) -> None:
         weight = integers["weight"].double()
-        if (weight.abs().sum((1, 2, 3)) * STREAM_LIMIT >= WIDE_SUM).any():
+        if (weight.abs().sum((1, 2, 3)) * STREAM_LIMIT >= WIDE_SUM).any() or _outside(integers["fraction"], COARSEST, FINEST):
             raise RangeError("sums of a layer could reach 2^53")
         self.fraction.copy_(integers["fraction"])
         self.weight.copy_(weight * torch.exp2(-self.fraction.double())[:, None, None, None])
@@ -282,7 +290,7 @@ class RateTable(Exact):
             return self.prepared[rate.long()]
         if not self.exact:
             return self._between(self.knots, rate)
-        knots = rounded(self.knots, self.steps, -(1 << 15), (1 << 15) - 1)
+        knots = rounded(self.knots, self.steps, -KNOT, KNOT)
         between = self._between(knots, rate)
         return (between + ((between + 0.5).floor() - between).detach()) / self.steps
 
@@ -293,10 +301,12 @@ class RateTable(Exact):
         return (knots[low] * (1 - part) + knots[low + 1] * part)[:, :, None, None]
 
     def integers(self) -> dict[str, Tensor]:
-        return {"knots": rounded(self.knots.detach(), self.steps, -(1 << 15), (1 << 15) - 1).to(torch.int16)}
+        return {"knots": rounded(self.knots.detach(), self.steps, -KNOT, KNOT).to(torch.int16)}
 
     @torch.no_grad()
     def restore(self, integers: dict[str, Tensor]) -> None:
+        if _outside(integers["knots"], -KNOT, KNOT):
+            raise RangeError("entries of a rate table are out of range")
         self.knots.copy_(integers["knots"].double() / self.steps)
 
 

@@ -19,6 +19,9 @@ from models.presets import RATES
 LEVELS = (8, 4, 2, 1)
 SIDE = 16
 
+LIMIT = 1 << 15
+"""Vectors have 16 bits, whatever the differences that a damaged stream may hold."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -76,7 +79,7 @@ class Motion(nn.Module):
             wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.base)
             vectors = step.base.clone()
             vectors[wrong] += coder.read(scale_index(step.scale)[wrong])
-            field[step.where] = vectors
+            field[step.where] = vectors.clamp_(-LIMIT, LIMIT - 1)
         return field
 
     def _steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:

@@ -434,7 +434,7 @@ def decode_step(network: Network, symbols: Symbols, estimator: str, base: np.nda
     flags = symbols.group(FIRST_FLAG + np.clip((4 * e >> UNIT) + 32, 0, 63))  # (rows, columns)
     vectors = base.copy()
     vectors[:, flags == 1] += symbols.group(scale_table(d[:, flags == 1]))  # (2, flagged)
-    return vectors
+    return np.clip(vectors, -(1 << 15), (1 << 15) - 1)
 
 
 def decode_vectors(network: Network, symbols: Symbols, past: np.ndarray, context: np.ndarray) -> np.ndarray:

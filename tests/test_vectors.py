@@ -99,6 +99,8 @@ VECTORS = {
     "worst": Vector(96, 64, qp=7, filtered=(1, 2)),
     "motion": Vector(96, 64, qp=4, filtered=(1,), speed=(9, 21)),
     "wild": Vector(96, 64, frames=3, qp=3, filtered=(2,), wild=True),
+    "flat": Vector(64, 16, filtered=(1,), wild=True),
+    "narrow": Vector(16, 130, frames=2, filtered=(1,), wild=True),
     "hard": Vector(32, 32, frames=2, qp=0, filtered=(1,), content=hard),
 }
 
