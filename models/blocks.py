@@ -27,6 +27,12 @@ class Block(nn.Module):
         x = self.grid(x + self.widen(self.spatial(self.narrow(x))))
         return self.grid(x + self.contract(self.expand(x)))
 
+    def link(self) -> None:
+        """Let prepared layers hand over integers without rescaling them in between."""
+        self.narrow.feed(self.spatial)
+        self.spatial.feed(self.widen)
+        self.expand.feed(self.contract)
+
 
 def down(inputs: int, outputs: int, relu: bool = False) -> Narrow:
     """Halve the resolution: (B, inputs, H, W) -> (B, outputs, H/2, W/2)."""

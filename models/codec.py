@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.blocks import Block
 from models.entropy import SymbolDecoder, SymbolEncoder
 from models.exact import Exact, Narrow, choose_backend, layers
 from models.filters import Enhancer
@@ -85,6 +86,9 @@ class Codec(nn.Module):
             if isinstance(layer, Narrow):
                 layer.backend = backend
             layer.prepare()
+        for block in self.modules():
+            if isinstance(block, Block) and block.grid.exact:
+                block.link()
 
     # Training
 

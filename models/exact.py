@@ -45,6 +45,10 @@ MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE)
 """128·2^(i/128): no value lies near enough to a tie for rounding to depend on the machine."""
 
 
+SMALL = 4096
+"""Convolutions with fewer weights are computed in float32, where bfloat16 would take longer."""
+
+
 class RangeError(ValueError):
     """A layer whose sums could leave the range in which they are exact."""
 
@@ -103,11 +107,16 @@ class Grid(Exact):
     def __init__(self, bits: int = STREAM_BITS, limit: int = STREAM_LIMIT):
         super().__init__()
         self.bits, self.limit = bits, limit
+        # In float32 numbers near this one lie 2^-bits apart, so that adding it rounds; what lies far from it is clamped anyway.
+        self.anchor = 1.5 * 2.0 ** (23 - bits)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.exact:
             return x
-        return rounded(x, 2.0**self.bits, -self.limit, self.limit) * 2.0**-self.bits
+        if torch.is_grad_enabled() and x.requires_grad:
+            return rounded(x, 2.0**self.bits, -self.limit, self.limit) * 2.0**-self.bits
+        largest = self.limit * 2.0**-self.bits
+        return (x.float() + self.anchor).sub_(self.anchor).clamp_(-largest, largest)
 
 
 class Convolution(Exact):
@@ -119,7 +128,7 @@ class Convolution(Exact):
         self.weight, self.bias = layer.weight, layer.bias
         self.stride, self.padding, self.groups = stride, (size - 1) // 2 if stride == 1 else 0, groups
         self.register_buffer("fraction", torch.zeros(outputs, dtype=torch.int8))  # bits of each output's weights
-        self.prepared: tuple[Tensor, ...] | None = None
+        self.prepared: tuple[Tensor | None, ...] | None = None
 
     @property
     def out_channels(self) -> int:
@@ -159,7 +168,8 @@ class Narrow(Convolution):
                 self.largest = torch.maximum(self.largest, x.detach().float().abs().amax((0, 2, 3)))
             return self.convolve(x, self.weight, self.bias)
         weight, bias, read, write = self.prepared if self.prepared is not None else self._prepare()
-        a = rounded(x, read, 0 if self.relu else -ACTIVATION, ACTIVATION)
+        low = 0 if self.relu else -ACTIVATION
+        a = rounded(x, read, low, ACTIVATION) if read is not None else x.round_().clamp_(low, ACTIVATION)
         total = self.convolve(a.to(self.backend), weight.to(self.backend)).bfloat16()
         return torch.addcmul(bias, total.float(), write)
 
@@ -177,8 +187,17 @@ class Narrow(Convolution):
         return reads[:, None, None, None] if self.groups > 1 else reads[:, None, None]
 
     def prepare(self) -> None:
+        if self.weight.numel() < SMALL:
+            self.backend = torch.float32
         weight, *rest = self._prepare()
         self.prepared = (weight.to(self.backend).contiguous(memory_format=torch.channels_last), *rest)
+
+    def feed(self, reader: "Narrow") -> None:
+        """Give the result in the units in which `reader`, which is also prepared and the only one, reads it."""
+        weight, bias, read, write = self.prepared
+        reader_weight, reader_bias, scale, reader_write = reader.prepared
+        self.prepared = weight, bias * scale, read, write * scale
+        reader.prepared = reader_weight, reader_bias, None, reader_write
 
     def observe(self) -> None:
         """Watch the inputs of the float form from now on."""
@@ -226,23 +245,30 @@ class Wide(Convolution):
         """In float, or exactly: a stream tensor."""
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
-        weight, bias = self.prepared if self.prepared is not None else self._prepare()
         if torch.is_grad_enabled():
+            weight, bias = self._prepare()
             with torch.autocast(x.device.type, enabled=False):
                 return self.grid(self.grid(self.convolve(x.float(), weight)) + bias)
+        matrix, bias, unit = self.prepared if self.prepared is not None else self._matrix()
         batch, channels, height, width = x.shape
-        total = x.permute(0, 2, 3, 1).reshape(-1, channels).double() @ weight.flatten(1).double().T
-        total = (total * 2.0**STREAM_BITS).round_().float().view(batch, height, width, -1).permute(0, 3, 1, 2)
-        return total.mul_(2.0**-STREAM_BITS).add_(bias).clamp_(-STREAM_LIMIT * 2.0**-STREAM_BITS, STREAM_LIMIT * 2.0**-STREAM_BITS)
+        total = x.permute(0, 2, 3, 1).reshape(-1, channels).double() @ matrix
+        total = total.round_().float().view(batch, height, width, -1).permute(0, 3, 1, 2)
+        largest = STREAM_LIMIT * 2.0**-STREAM_BITS
+        return torch.addcmul(bias, total, unit).clamp_(-largest, largest)
 
     def _prepare(self) -> tuple[Tensor, Tensor]:
         fraction = torch.exp2(self.fraction.float())[:, None, None, None]
         bias = rounded(self.bias, 2.0**STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT) * 2.0**-STREAM_BITS
         return rounded(self.weight, fraction, -WIDE_WEIGHT, WIDE_WEIGHT) / fraction, bias[:, None, None]
 
-    def prepare(self) -> None:
+    def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights in float64 that give sums in units of stream tensors, the bias, and that unit."""
         weight, bias = self._prepare()
-        self.prepared = (weight.double(), bias)
+        matrix = weight.flatten(1).T.double() * 2.0**STREAM_BITS
+        return matrix.contiguous(), bias, torch.full_like(bias, 2.0**-STREAM_BITS)
+
+    def prepare(self) -> None:
+        self.prepared = self._matrix()
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)
