@@ -24,8 +24,8 @@ class Block(nn.Module):
 
     @fused
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        x = self.grid(x + self.widen(self.spatial(self.narrow(x))))
-        return self.grid(x + self.contract(self.expand(x)))
+        x = self.grid.add(x, self.widen(self.spatial(self.narrow(x))))
+        return self.grid.add(x, self.contract(self.expand(x)))
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""

@@ -31,8 +31,8 @@ CONTEXT_LIMIT = (1 << 14) - 1
 """The largest integer of a context: so that it can be warped with weights of 10 bits."""
 ACTIVATION, WEIGHT, WIDE_WEIGHT = 255, 127, (1 << 15) - 1
 """The largest activations and weights of convolutions."""
-FINEST, COARSEST = 16, -24
-"""Fractional bits that a convolution's weights may have; so its result and a stream tensor add up exactly in float32."""
+FINEST, COARSEST = 22, -24
+"""Fractional bits that a convolution's weights may have."""
 EXACT_SUM, WIDE_SUM = 1 << 24, 1 << 53
 """Integers below these are exact in float32 and in float64."""
 OCTAVE = 128
@@ -45,6 +45,8 @@ MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE)
 """128·2^(i/128): no value lies near enough to a tie for rounding to depend on the machine."""
 
 
+OCTAVES = range(-10, 9)
+"""Powers of two that activations are sorted by when they are observed."""
 SMALL = 4096
 """Convolutions with fewer weights are computed in float32, where bfloat16 would take longer."""
 
@@ -106,7 +108,7 @@ class Grid(Exact):
 
     def __init__(self, bits: int = STREAM_BITS, limit: int = STREAM_LIMIT):
         super().__init__()
-        self.bits, self.limit = bits, limit
+        self.bits, self.limit, self.largest = bits, limit, limit * 2.0**-bits
         # In float32 numbers near this one lie 2^-bits apart, so that adding it rounds; what lies far from it is clamped anyway.
         self.anchor = 1.5 * 2.0 ** (23 - bits)
 
@@ -115,8 +117,16 @@ class Grid(Exact):
             return x
         if torch.is_grad_enabled() and x.requires_grad:
             return rounded(x, 2.0**self.bits, -self.limit, self.limit) * 2.0**-self.bits
-        largest = self.limit * 2.0**-self.bits
-        return (x.float() + self.anchor).sub_(self.anchor).clamp_(-largest, largest)
+        return (x.float() + self.anchor).sub_(self.anchor).clamp_(-self.largest, self.largest)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """x, which is on the grid, plus y rounded to it."""
+        if not self.exact:
+            return x + y
+        if torch.is_grad_enabled() and y.requires_grad:
+            y = rounded(y, 2.0**self.bits, -EXACT_SUM, EXACT_SUM) * 2.0**-self.bits
+            return (x + y).clamp(-self.largest, self.largest)
+        return (y.float() + self.anchor).sub_(self.anchor).add_(x).clamp_(-self.largest, self.largest)
 
 
 class Convolution(Exact):
@@ -140,7 +150,8 @@ class Convolution(Exact):
     def calibrate(self, limit: int, reads: Tensor | float = 0.0) -> None:
         """The finest weights whose integers stay within ±limit, when activations are multiples of 2^reads."""
         size = (self.weight.detach() * 2.0**reads).abs().flatten(1).amax(1).clamp(min=2.0**-24)
-        self.fraction.copy_((limit / size).log2().floor().clamp(max=FINEST))
+        bias = self.bias.detach().abs().clamp(min=1.0)  # is a multiple of the same step, and must not take the range of the sums
+        self.fraction.copy_(torch.minimum((limit / size).log2().floor(), FINEST - bias.log2().ceil()))
 
 
 class Narrow(Convolution):
@@ -158,14 +169,14 @@ class Narrow(Convolution):
         super().__init__(inputs, outputs, size, stride, groups)
         self.relu = relu
         self.register_buffer("reads", torch.zeros(inputs, dtype=torch.int8))  # inputs are read as multiples of 2^reads
-        self.largest: Tensor | None = None  # of the inputs, while they are observed
+        self.seen: Tensor | None = None  # moments of the inputs by octave, while they are observed
 
     def forward(self, x: Tensor) -> Tensor:
         """In float, or exactly: float32 multiples of 2^-fraction, of the precision of bfloat16 before the bias."""
         if not self.exact:
             x = F.relu(x) if self.relu else x
-            if self.largest is not None:
-                self.largest = torch.maximum(self.largest, x.detach().float().abs().amax((0, 2, 3)))
+            if self.seen is not None:
+                self._watch(x.detach().float())
             return self.convolve(x, self.weight, self.bias)
         weight, bias, read, write = self.prepared if self.prepared is not None else self._prepare()
         low = 0 if self.relu else -ACTIVATION
@@ -201,14 +212,30 @@ class Narrow(Convolution):
 
     def observe(self) -> None:
         """Watch the inputs of the float form from now on."""
-        self.largest = torch.zeros(len(self.reads), device=self.reads.device)
+        self.seen = torch.zeros(3, len(OCTAVES), len(self.reads), dtype=torch.float64, device=self.reads.device)
+
+    def _watch(self, x: Tensor) -> None:
+        """Add up, for every octave and channel, the count, the sum and the sum of squares of |x| (B, C, H, W)."""
+        x = x.abs()
+        octave = torch.frexp(x).exponent.clamp(OCTAVES[0], OCTAVES[-1])  # |x| lies from 2^(octave - 1) to 2^octave
+        for place, exponent in enumerate(OCTAVES):
+            inside = x * (octave == exponent)
+            self.seen[0, place] += (inside > 0).sum((0, 2, 3))
+            self.seen[1, place] += inside.sum((0, 2, 3))
+            self.seen[2, place] += inside.square().sum((0, 2, 3))
 
     def settle(self) -> None:
-        """Choose exponents from the inputs that were observed and from the weights."""
+        """Choose exponents from the weights, and from the inputs seen: those with the least squared error of rounding and clamping."""
+        count, total, squares = self.seen
+        errors = []
+        for exponent in OCTAVES:  # the largest activation is taken for 2^exponent, so the step is 2^(exponent - 8)
+            above = torch.tensor([octave > exponent for octave in OCTAVES], device=count.device)
+            clamped = squares[above].sum(0) - 2 * 2.0**exponent * total[above].sum(0) + 4.0**exponent * count[above].sum(0)
+            errors.append(clamped + count[~above].sum(0) * 4.0 ** (exponent - 8) / 12)
+        best = OCTAVES[0] + torch.stack(errors).argmin(0)
         # Channels that were hardly seen may well be needed: none gets less than a part of the range that others need.
-        largest = 1.25 * torch.maximum(self.largest, self.largest.amax() / 8).clamp(min=2.0**-12)
-        self.reads.copy_((largest / ACTIVATION).log2().ceil())
-        self.largest = None
+        self.reads.copy_(torch.maximum(best, best.max() - 3) - 8)
+        self.seen = None
         self.settle_weights()
 
     def settle_weights(self) -> None:

@@ -197,6 +197,11 @@ def significant(s: np.ndarray) -> np.ndarray:
     return round_shift(s, surplus) << surplus
 
 
+def to_grid(x: np.ndarray) -> np.ndarray:
+    """R: the nearest multiples of 2^-12."""
+    return round_shift(x, STREAM) << STREAM
+
+
 def to_stream(x: np.ndarray) -> np.ndarray:
     """S(x)."""
     return np.clip(round_shift(x, STREAM), -32767, 32767) << STREAM
@@ -288,8 +293,8 @@ class Network:
 
     def block(self, layer: str, x: np.ndarray) -> np.ndarray:
         h = self.narrow(f"{layer}.spatial", self.narrow(f"{layer}.narrow", x), relu=True)
-        x = to_stream(x + self.narrow(f"{layer}.widen", h))
-        return to_stream(x + self.narrow(f"{layer}.contract", self.narrow(f"{layer}.expand", x), relu=True))
+        x = to_stream(x + to_grid(self.narrow(f"{layer}.widen", h)))
+        return to_stream(x + to_grid(self.narrow(f"{layer}.contract", self.narrow(f"{layer}.expand", x), relu=True)))
 
     def change(self, layer: str, x: np.ndarray) -> np.ndarray:
         u = v = self.scaled(f"{layer}.gain", x)

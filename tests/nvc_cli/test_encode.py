@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from nvc_cli.stream import StreamReader
+from nvc_cli.stream import StreamReader, picture_checksum
 
 Clip = Callable[..., Path]
 Run = Callable[..., Result]
@@ -37,6 +37,20 @@ def test_the_summary_for_people_is_on_stderr(done: Run, clip: Clip, model: str, 
     result = done("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model)
     assert result.stdout == ""
     assert "3 frames" in result.stderr and "a.nvc" in result.stderr
+
+
+def test_verify_decodes_every_frame(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    result = done("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model, "--verify")
+    assert "verified: all 3 frames" in result.stderr
+
+
+def test_verify_stops_at_a_frame_that_decodes_to_something_else(
+    refused: Refused, clip: Clip, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("nvc_cli.decoder.picture_checksum", lambda frame: seen.append(frame) or (0 if len(seen) == 2 else picture_checksum(frame)))
+    line = refused("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model, "--verify")
+    assert "a.nvc: the picture of frame 1 is not the one that was encoded" in line
 
 
 def test_the_header_describes_source_and_model(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
