@@ -43,8 +43,6 @@ TABLE_BITS = 6
 """Fractional bits of a rate table."""
 MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE))
 """128·2^(i/128): no value lies near enough to a tie for rounding to depend on the machine."""
-
-
 OCTAVES = range(-10, 9)
 """Powers of two that activations are sorted by when they are observed."""
 SMALL = 4096
@@ -217,15 +215,14 @@ class Narrow(Convolution):
     def _watch(self, x: Tensor) -> None:
         """Add up, for every octave and channel, the count, the sum and the sum of squares of |x| (B, C, H, W)."""
         x = x.abs()
-        octave = torch.frexp(x).exponent.clamp(OCTAVES[0], OCTAVES[-1])  # |x| lies from 2^(octave - 1) to 2^octave
-        for place, exponent in enumerate(OCTAVES):
-            inside = x * (octave == exponent)
-            self.seen[0, place] += (inside > 0).sum((0, 2, 3))
-            self.seen[1, place] += inside.sum((0, 2, 3))
-            self.seen[2, place] += inside.square().sum((0, 2, 3))
+        octave = torch.frexp(x).exponent.clamp(OCTAVES[0], OCTAVES[-1]) - OCTAVES[0]  # |x| lies from 2^(octave - 1) to 2^octave
+        channels = x.shape[1]
+        place = (octave * channels + torch.arange(channels, device=x.device)[:, None, None]).flatten()
+        for sums, values in zip(self.seen, (x > 0, x, x.double().square())):
+            sums += torch.bincount(place, values.double().flatten(), sums.numel()).view_as(sums)
 
     def settle(self) -> None:
-        """Choose exponents from the weights, and from the inputs seen: those with the least squared error of rounding and clamping."""
+        """Choose the exponents of the inputs: those with the least squared error of rounding and clamping what was seen."""
         count, total, squares = self.seen
         errors = []
         for exponent in OCTAVES:  # the largest activation is taken for 2^exponent, so the step is 2^(exponent - 8)
@@ -236,9 +233,9 @@ class Narrow(Convolution):
         # Channels that were hardly seen may well be needed: none gets less than a part of the range that others need.
         self.reads.copy_(torch.maximum(best, best.max() - 3) - 8)
         self.seen = None
-        self.settle_weights()
 
     def settle_weights(self) -> None:
+        """Choose the exponents of the weights, after those of the inputs."""
         self.calibrate(WEIGHT, self._absorbed(self.reads.float()))
 
     def integers(self) -> dict[str, Tensor]:
@@ -280,8 +277,7 @@ class Wide(Convolution):
         batch, channels, height, width = x.shape
         total = x.permute(0, 2, 3, 1).reshape(-1, channels).double() @ matrix
         total = total.round_().float().view(batch, height, width, -1).permute(0, 3, 1, 2)
-        largest = STREAM_LIMIT * 2.0**-STREAM_BITS
-        return torch.addcmul(bias, total, unit).clamp_(-largest, largest)
+        return torch.addcmul(bias, total, unit).clamp_(-self.grid.largest, self.grid.largest)
 
     def _prepare(self) -> tuple[Tensor, Tensor]:
         fraction = torch.exp2(self.fraction.float())[:, None, None, None]
@@ -335,12 +331,14 @@ class RateTable(Exact):
 
     def prepare(self) -> None:
         """Compute the vectors of all rate points once and for all."""
-        self.prepared = self.vector(torch.arange(RATES, device=self.knots.device))
+        self.prepared = self._vector(torch.arange(RATES, device=self.knots.device))
 
     def vector(self, rate: Tensor) -> Tensor:
-        """(B,) -> (B, C, 1, 1); the exact form rounds to the table's steps, ties up."""
-        if self.prepared is not None:
-            return self.prepared[rate.long()]
+        """(B,) -> (B, C, 1, 1)."""
+        return self.prepared[rate.long()] if self.prepared is not None else self._vector(rate)
+
+    def _vector(self, rate: Tensor) -> Tensor:
+        """The exact form rounds to the table's steps, ties up."""
         if not self.exact:
             return self._between(self.knots, rate)
         knots = rounded(self.knots, self.steps, -KNOT, KNOT)
@@ -372,11 +370,9 @@ class RateGain(RateTable):
         super().__init__(channels, first, last)
         self.grid = Grid()
 
-    def vector(self, rate: Tensor) -> Tensor:
-        """(B,) -> (B, C, 1, 1); exact gains have 8 significant bits."""
-        if self.prepared is not None:
-            return self.prepared[rate.long()]
-        logarithm = super().vector(rate)
+    def _vector(self, rate: Tensor) -> Tensor:
+        """Exact gains have 8 significant bits."""
+        logarithm = super()._vector(rate)
         if not self.exact:
             return logarithm.exp()
         step = (logarithm.detach() * self.steps).round().long()
