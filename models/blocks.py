@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.exact import Grid, Narrow, RateGain, Wide
+from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
 
 
@@ -29,9 +29,8 @@ class Block(nn.Module):
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
-        self.narrow.feed(self.spatial)
-        self.spatial.feed(self.widen)
-        self.expand.feed(self.contract)
+        link(self.narrow, self.spatial, self.widen)
+        link(self.expand, self.contract)
 
 
 def down(inputs: int, outputs: int, relu: bool = False) -> Narrow:

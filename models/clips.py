@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -98,22 +98,36 @@ def _room(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class _Look:
-    """How the pictures of a chain are altered, so that fine texture and strong colours occur more often than in the clips."""
+    """How the pictures of a chain are altered, so that fine texture and strong colours occur more often than in the clips.
 
-    sharpness: float  # how much of the detail is added once more
-    saturation: float  # colour differences are multiplied by this
+    What never occurs in training is lost: Muon's steps are as large in directions without a gradient as in others.
+    """
+
+    sharpness: float = 0.0  # how much of the detail is added once more
+    saturation: float = 1.0  # colour differences are multiplied by this
+    tint_u: float = 0.0  # how much of the luma is added to the colour differences, so that they have detail
+    tint_v: float = 0.0
+    grain: float = 0.0  # standard deviation of noise, as cameras and film have it and compressed clips do not
 
     @classmethod
     def draw(cls, random: Random) -> "_Look":
-        """Half of the chains stay as they are."""
+        """Half of the chains stay as they are; a quarter get colour differences with the detail of luma, a quarter grain."""
         if random.random() < 0.5:
-            return cls(0.0, 1.0)
-        return cls(random.choice((0.0, 2 * random.random())), 0.7 + 1.3 * random.random())
+            return cls()
+        sharpness, saturation = random.choice((0.0, 2 * random.random())), 0.7 + 1.3 * random.random()
+        tints = (random.uniform(-0.6, 0.6), random.uniform(-0.6, 0.6)) if random.random() < 0.5 else (0.0, 0.0)
+        return cls(sharpness, saturation, *tints, random.choice((0.0, 4 * random.random())))
 
 
 def _sharpened(plane: Tensor, amount: Tensor) -> Tensor:
     """A plane (B, 1, H, W) with what 3×3 means take away added `amount` (B, 1, 1, 1) times."""
     return plane + amount * (plane - F.avg_pool2d(plane, 3, 1, 1, count_include_pad=False))
+
+
+def _mirrored(place: Tensor, count: int) -> Tensor:
+    """Places beyond the last of `count` run back and forth."""
+    place = place % (2 * count)
+    return torch.minimum(place, 2 * count - 1 - place)
 
 
 class Clips:
@@ -162,25 +176,30 @@ class Clips:
     def sample(self, random: Random, batch: int, length: int, size: int) -> list[Planes]:
         """`length` consecutive pictures of `batch` random crops of `size` × `size` luma samples; `size` is even.
 
-        Augmented by frame skipping, time reversal, flips, transposition, sharpening and stronger colours.
+        Augmented by frame skipping, time reversal, flips, transposition, taking every second to fourth sample only,
+        sharpening, grain, stronger colours and colour differences with the detail of luma.
         """
         chains = [self._chain(random, length, size) for _ in range(batch)]
         looks = [_Look.draw(random) for _ in range(batch)]
-        sharpness, saturation = (
-            torch.tensor([getattr(look, name) for look in looks])[:, None, None, None].to(chains[0][0].device, non_blocking=True)
-            for name in ("sharpness", "saturation")
+        sharpness, saturation, *tints, grain = (
+            torch.tensor([getattr(look, field.name) for look in looks])[:, None, None, None].to(chains[0][0].device, non_blocking=True)
+            for field in fields(_Look)
         )
+        noise = torch.Generator(sharpness.device).manual_seed(random.getrandbits(32))
         pictures = []
         for t in range(length):
-            y, u, v = (torch.stack([chain[k][t] for chain in chains])[:, None].float() for k in range(3))
-            u, v = ((plane - 128) * saturation + 128 for plane in (u, v))
-            pictures.append(Planes(*(_sharpened(plane, sharpness) for plane in (y, u, v))).rounded())
+            y, *colours = (torch.stack([chain[k][t] for chain in chains])[:, None].float() for k in range(3))
+            detail = y[..., ::2, ::2] - 128
+            u, v = ((plane - 128) * saturation + tint * detail + 128 for plane, tint in zip(colours, tints))
+            planes = (_sharpened(plane, sharpness) for plane in (y, u, v))
+            noisy = (plane + grain * torch.randn(plane.shape, generator=noise, device=plane.device) for plane in planes)
+            pictures.append(Planes(*noisy).rounded())
         return pictures
 
     def _chain(self, random: Random, length: int, size: int) -> list[Tensor]:
         """Planes y, u, v of one crop: (length, size, size) and half of it twice, uint8.
 
-        A clip that is too short stands still at its end; one that is too small repeats its last row and column.
+        A clip that is too short stands still at its end; one that is too small is mirrored at its border.
         """
         clip = random.choices(self.clips, self.weights)[0]
         count, height, width = clip.y.shape
@@ -192,17 +211,19 @@ class Clips:
         order = [min(start + t * stride, start + span - 1) for t in range(length)]
         if random.random() < 0.5:
             order.reverse()
-        top, left = (2 * random.randint(0, max(0, (extent - size) // 2)) for extent in (height, width))
+        step = random.choice((1, 1, 1, 1, 2, 2, 3, 4))  # leaving samples out, without a filter, makes texture finer
+        extents = [extent // (2 * step) for extent in (height, width)]  # in chroma samples
+        corner = [random.randint(0, max(0, extent - size // 2)) for extent in extents]
         flips = [axis for axis in (1, 2) if random.random() < 0.5]
         swap = random.random() < 0.5
         out = []
         for plane, scale in ((clip.y, 1), (clip.u, 2), (clip.v, 2)):
-            side, t, l = size // scale, top // scale, left // scale
+            rows, columns = (
+                step * _mirrored(torch.arange(size // scale, device=plane.device) + first * 2 // scale, extent * 2 // scale)
+                for first, extent in zip(corner, extents)
+            )
             # A stack of views rather than an index by a list, which a GPU would have to wait for.
-            crop = torch.stack([plane[k, t : t + side, l : l + side] for k in order])
-            missing = (0, side - crop.shape[2], 0, side - crop.shape[1])
-            if any(missing):
-                crop = F.pad(crop.float()[None], missing, mode="replicate")[0].to(crop.dtype)
+            crop = torch.stack([plane[k] for k in order]).index_select(1, rows).index_select(2, columns)
             crop = crop.flip(flips) if flips else crop
             out.append(crop.transpose(1, 2) if swap else crop)
         return out

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.backends import Float32, choose_backend
 from models.blocks import Block
 from models.entropy import SymbolDecoder, SymbolEncoder
-from models.exact import Exact, Narrow, choose_backend, layers
+from models.exact import Exact, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
-from models.motion import Motion
+from models.motion import Estimator, Motion
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.search import Search
@@ -82,13 +83,11 @@ class Codec(nn.Module):
     def prepare(self) -> None:
         """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form."""
         backend = choose_backend(next(self.parameters()).device)
-        for _, layer in self.normative():
-            if isinstance(layer, Narrow):
-                layer.backend = backend
-            layer.prepare()
-        for block in self.modules():
-            if isinstance(block, Block) and block.grid.exact:
-                block.link()
+        for module in self.modules():
+            if isinstance(module, Block | Estimator):
+                module.link()
+        for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers
+            layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
 
     # Training
 
@@ -97,8 +96,8 @@ class Codec(nn.Module):
         features = to_features(picture)
         y = self.intra.analyse(features, rate)
         latent, bits = self.intra.latent(y, None, rate)
-        context = self.intra.synthesise(latent, rate)
-        planes = to_planes(self.intra.reconstruct(context, rate))
+        context, detail = self.intra.synthesise(latent, rate)
+        planes = to_planes(self.intra.reconstruct(context, detail, rate))
         state = State(planes.detach().rounded(), context, _still(context))
         return Trained(state, planes, bits, torch.zeros_like(bits))
 
@@ -112,9 +111,9 @@ class Codec(nn.Module):
         context = self.inter.predict(reference, memory, rate)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
         latent, bits = self.inter.latent(y, context, rate)
-        context = self.inter.synthesise(latent, context, rate)
+        context, detail = self.inter.synthesise(latent, context, rate)
         context = self.inter.filtered(context, filtered, rate)
-        planes = to_planes(self.inter.reconstruct(context, reference, rate))
+        planes = to_planes(self.inter.reconstruct(context, detail, reference, rate))
         return Trained(State(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
     def enhance(self, planes: Planes, context: Tensor, rate: Tensor) -> Planes:
@@ -147,7 +146,7 @@ class Codec(nn.Module):
         reference, context = self._predict(state, rate, vectors, refresh)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
         latent = self.inter.latent.encode(y, context, rate, coder)
-        return Unfiltered(self.inter, reference, self.inter.synthesise(latent, context, rate), vectors, rate)
+        return Unfiltered(self.inter, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
     def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
         """Read a P-frame, up to the filter."""
@@ -155,11 +154,11 @@ class Codec(nn.Module):
         reference, context = self._predict(state, rate, vectors, refresh)
         height, width = (size // 2 for size in vectors.shape[2:])
         latent = self.inter.latent.decode(context, rate, height, width, coder)
-        return Unfiltered(self.inter, reference, self.inter.synthesise(latent, context, rate), vectors, rate)
+        return Unfiltered(self.inter, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
     def _keyframe(self, latent: Tensor, rate: Tensor) -> State:
-        context = self.intra.synthesise(latent, rate)
-        return State(to_planes(self.intra.reconstruct(context, rate)).rounded(), context, _still(context))
+        context, detail = self.intra.synthesise(latent, rate)
+        return State(to_planes(self.intra.reconstruct(context, detail, rate)).rounded(), context, _still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
         reference = self.inter.grid(to_features(compensate(state.picture, vectors)))
@@ -180,13 +179,14 @@ class Unfiltered:
     inter: Inter
     reference: Tensor
     context: Tensor
+    detail: Tensor
     vectors: Tensor
     rate: Tensor
 
     def finish(self, filtered: bool) -> State:
         """The state with the filter on or off."""
         context = self.inter.filtered(self.context, filtered, self.rate)
-        picture = to_planes(self.inter.reconstruct(context, self.reference, self.rate)).rounded()
+        picture = to_planes(self.inter.reconstruct(context, self.detail, self.reference, self.rate)).rounded()
         return State(picture, context, self.vectors)
 
 

@@ -6,7 +6,7 @@ reads every frame's rate point from the stream.
 
 from models.presets import RATES
 
-CYCLE = (-2, 1, -1, 2)
+CYCLE = (-4, 2, -1, 2)
 """Offsets over P-frames, the first after a keyframe first, in eighths of a qp."""
 
 KEYFRAME = -12

@@ -6,35 +6,34 @@ additions, the instruction set or the device; it is what streams are written and
 ties to even, unless said otherwise. `nvc_cli/stream.md` defines all of it in integers.
 
 - A *stream* tensor is a multiple of 2^-12 within ±8 (an integer of 16 bits).
-- A `Narrow` convolution takes activations of at most ±255 and weights of at most ±127. All its sums stay below 2^24, so
-  bfloat16 and float32 hardware both find the exact sum; it is then rounded to bfloat16, as fast hardware does.
-- A `Wide` convolution, 1×1, takes stream tensors and weights of 16 bits, and sums them in float64.
+- A `Narrow` convolution takes activations from 0 to 255, or from -128 to 127, and weights of at most ±127. All its sums
+  stay below 2^24, so that there is more than one fast way to find them (`models/backends.py`).
+- A `Wide` convolution, 1×1, takes stream tensors and weights of 15 bits, and sums their upper and lower bytes likewise.
 - Gains have 8 significant bits and come from a table of 128 steps to the octave.
 
 In training the exact form passes gradients straight through rounding, and none where a value was clamped.
 """
 
 import math
-import os
 from collections.abc import Iterator
-from time import perf_counter
+from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backends import EXACT_SUM, Backend, Float32, Int8, Sums
 from models.presets import RATES
 
-STREAM_BITS, STREAM_LIMIT = 12, (1 << 15) - 1
+STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
 """Fractional bits of a stream tensor, and its largest integer."""
 CONTEXT_LIMIT = (1 << 14) - 1
 """The largest integer of a context: so that it can be warped with weights of 10 bits."""
-ACTIVATION, WEIGHT, WIDE_WEIGHT = 255, 127, (1 << 15) - 1
-"""The largest activations and weights of convolutions."""
+ACTIVATION, WEIGHT, WIDE_WEIGHT = 255, 127, 127 * 128 + 63
+"""The range of activations, and the largest weights of convolutions."""
 FINEST, COARSEST = 22, -24
 """Fractional bits that a convolution's weights may have."""
-EXACT_SUM, WIDE_SUM = 1 << 24, 1 << 53
-"""Integers below these are exact in float32 and in float64."""
 OCTAVE = 128
 """Steps of a gain from one power of two to the next."""
 KNOT = 16 * OCTAVE
@@ -45,8 +44,6 @@ MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE)
 """128·2^(i/128): no value lies near enough to a tie for rounding to depend on the machine."""
 OCTAVES = range(-10, 9)
 """Powers of two that activations are sorted by when they are observed."""
-SMALL = 4096
-"""Convolutions with fewer weights are computed in float32, where bfloat16 would take longer."""
 
 
 class RangeError(ValueError):
@@ -90,7 +87,7 @@ class Exact(nn.Module):
         """The integers that the exact form computes with, by name."""
         return {}
 
-    def prepare(self) -> None:
+    def prepare(self, backend: Backend) -> None:
         """Compute the integers once and for all, when parameters change no more."""
 
     def restore(self, integers: dict[str, Tensor]) -> None:
@@ -136,7 +133,6 @@ class Convolution(Exact):
         self.weight, self.bias = layer.weight, layer.bias
         self.stride, self.padding, self.groups = stride, (size - 1) // 2 if stride == 1 else 0, groups
         self.register_buffer("fraction", torch.zeros(outputs, dtype=torch.int8))  # bits of each output's weights
-        self.prepared: tuple[Tensor | None, ...] | None = None
 
     @property
     def out_channels(self) -> int:
@@ -160,26 +156,28 @@ class Narrow(Convolution):
         relu: negative inputs count as zero.
     """
 
-    backend = torch.float32
-    """What exact sums are computed in; see `choose_backend`."""
-
     def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1, relu: bool = False):
         super().__init__(inputs, outputs, size, stride, groups)
         self.relu = relu
+        self.low = 0 if relu else -128  # the smallest activation; the largest is 255 more
+        self.step = 8 if relu else 7  # bits of the largest activation
         self.register_buffer("reads", torch.zeros(inputs, dtype=torch.int8))  # inputs are read as multiples of 2^reads
+        self.prepared: Float32 | Int8 | None = None
         self.seen: Tensor | None = None  # moments of the inputs by octave, while they are observed
+        self.reader: tuple[Narrow, ...] = ()  # the layer that alone reads the results, if there is one
+        self.fed = False  # whether inputs come prepared from a layer before it
 
     def forward(self, x: Tensor) -> Tensor:
-        """In float, or exactly: float32 multiples of 2^-fraction, of the precision of bfloat16 before the bias."""
+        """In float, or exactly: float32 multiples of 2^-fraction; prepared layers hand on what their reader sums up."""
         if not self.exact:
             x = F.relu(x) if self.relu else x
             if self.seen is not None:
                 self._watch(x.detach().float())
             return self.convolve(x, self.weight, self.bias)
-        weight, bias, read, write = self.prepared if self.prepared is not None else self._prepare()
-        low = 0 if self.relu else -ACTIVATION
-        a = rounded(x, read, low, ACTIVATION) if read is not None else x.round_().clamp_(low, ACTIVATION)
-        total = self.convolve(a.to(self.backend), weight.to(self.backend)).bfloat16()
+        if self.prepared is not None:
+            return self.prepared(x if self.fed else self.prepared.read(x))
+        weight, bias, read, write = self._prepare()
+        total = self.convolve(rounded(x, read, self.low, self.low + ACTIVATION), weight)
         return torch.addcmul(bias, total.float(), write)
 
     def _prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -195,18 +193,18 @@ class Narrow(Convolution):
         """Exponents of the inputs in the shape of the weights."""
         return reads[:, None, None, None] if self.groups > 1 else reads[:, None, None]
 
-    def prepare(self) -> None:
-        if self.weight.numel() < SMALL:
-            self.backend = torch.float32
-        weight, *rest = self._prepare()
-        self.prepared = (weight.to(self.backend).contiguous(memory_format=torch.channels_last), *rest)
+    def prepare(self, backend: Backend) -> None:
+        sums = self._sums()
+        for reader in self.reader:
+            linked = replace(sums, unit=sums.unit * torch.exp2(-reader.reads.float()), next=reader.low)
+            reader.fed = bool((linked.reach() < EXACT_SUM).all())
+            sums = linked if reader.fed else sums
+        self.prepared = backend(sums)
 
-    def feed(self, reader: "Narrow") -> None:
-        """Give the result in the units in which `reader`, which is also prepared and the only one, reads it."""
-        weight, bias, read, write = self.prepared
-        reader_weight, reader_bias, scale, reader_write = reader.prepared
-        self.prepared = weight, bias * scale, read, write * scale
-        reader.prepared = reader_weight, reader_bias, None, reader_write
+    @torch.no_grad()
+    def _sums(self) -> Sums:
+        weight, bias, read, write = self._prepare()
+        return Sums(weight, (bias / write).flatten(), write.flatten(), read.flatten(), self.low, None, self.stride, self.padding, self.groups)
 
     def observe(self) -> None:
         """Watch the inputs of the float form from now on."""
@@ -225,13 +223,13 @@ class Narrow(Convolution):
         """Choose the exponents of the inputs: those with the least squared error of rounding and clamping what was seen."""
         count, total, squares = self.seen
         errors = []
-        for exponent in OCTAVES:  # the largest activation is taken for 2^exponent, so the step is 2^(exponent - 8)
+        for exponent in OCTAVES:  # the largest activation is taken for 2^exponent, so one is 2^(exponent - step)
             above = torch.tensor([octave > exponent for octave in OCTAVES], device=count.device)
             clamped = squares[above].sum(0) - 2 * 2.0**exponent * total[above].sum(0) + 4.0**exponent * count[above].sum(0)
-            errors.append(clamped + count[~above].sum(0) * 4.0 ** (exponent - 8) / 12)
+            errors.append(clamped + count[~above].sum(0) * 4.0 ** (exponent - self.step) / 12)
         best = OCTAVES[0] + torch.stack(errors).argmin(0)
         # Channels that were hardly seen may well be needed: none gets less than a part of the range that others need.
-        self.reads.copy_(torch.maximum(best, best.max() - 3) - 8)
+        self.reads.copy_(torch.maximum(best, best.max() - 3) - self.step)
         self.seen = None
 
     def settle_weights(self) -> None:
@@ -239,15 +237,13 @@ class Narrow(Convolution):
         self.calibrate(WEIGHT, self._absorbed(self.reads.float()))
 
     def integers(self) -> dict[str, Tensor]:
-        weight, bias, _, write = self._prepare()
-        bias = (bias / write).flatten().int()
-        return {"weight": weight.to(torch.int8), "bias": bias, "reads": self.reads.clone(), "fraction": self.fraction.clone()}
+        sums = self._sums()
+        return {"weight": sums.weight.to(torch.int8), "bias": sums.bias.int(), "reads": self.reads.clone(), "fraction": self.fraction.clone()}
 
     @torch.no_grad()
     def restore(self, integers: dict[str, Tensor]) -> None:
         weight, bias = integers["weight"].float(), integers["bias"].float()
-        total = weight.abs().sum((1, 2, 3)) * ACTIVATION
-        if (total + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT or _outside(integers["fraction"], COARSEST, FINEST):
+        if (weight.abs().sum((1, 2, 3)) * ACTIVATION + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT or _outside(integers["fraction"], COARSEST, FINEST):
             raise RangeError("sums of a layer could reach 2^24")
         if _outside(integers["reads"], COARSEST, -COARSEST):
             raise RangeError("exponents of a layer are out of range")
@@ -259,57 +255,72 @@ class Narrow(Convolution):
 
 
 class Wide(Convolution):
-    """A 1×1 convolution of stream tensors with weights of 16 bits, for what a picture passes through."""
+    """A 1×1 convolution of stream tensors with weights of 15 bits, for what a picture passes through.
+
+    Stream integers are x = 256·h + l and weights are w = 128·u + v, in bytes; 128·T stands for Σ w·x, where
+    T = Σ u·x + 2·v·h leaves out only the products v·l. Of l and v, both signed, small numbers lose nothing. T is rounded to float32.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
         self.grid = Grid()
+        self.prepared: Float32 | Int8 | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """In float, or exactly: a stream tensor."""
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
+        bias = self._bias()
         if torch.is_grad_enabled():
-            weight, bias = self._prepare()
+            weight = self._weight() * torch.exp2(-self.fraction.float())[:, None, None, None]
             with torch.autocast(x.device.type, enabled=False):
-                return self.grid(self.grid(self.convolve(x.float(), weight)) + bias)
-        matrix, bias, unit = self.prepared if self.prepared is not None else self._matrix()
-        batch, channels, height, width = x.shape
-        total = x.permute(0, 2, 3, 1).reshape(-1, channels).double() @ matrix
-        total = total.round_().float().view(batch, height, width, -1).permute(0, 3, 1, 2)
-        return torch.addcmul(bias, total, unit).clamp_(-self.grid.largest, self.grid.largest)
+                return self.grid.add(bias, self.convolve(x.float(), weight))
+        kernel = self.prepared if self.prepared is not None else Float32(self._sums())
+        shifted = torch.add(x, self.grid.anchor + 8.0 + 2.0**-5).permute(0, 2, 3, 1).contiguous()  # the lowest 16 bits are 2^15 + 2^7 + x
+        pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
+        high, low = kernel(kernel.take(pairs.permute(0, 3, 1, 2))).chunk(2, 1)
+        return self.grid.add(bias, high + low)
 
-    def _prepare(self) -> tuple[Tensor, Tensor]:
-        fraction = torch.exp2(self.fraction.float())[:, None, None, None]
-        bias = rounded(self.bias, 2.0**STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT) * 2.0**-STREAM_BITS
-        return rounded(self.weight, fraction, -WIDE_WEIGHT, WIDE_WEIGHT) / fraction, bias[:, None, None]
+    def _weight(self) -> Tensor:
+        return rounded(self.weight, torch.exp2(self.fraction.float())[:, None, None, None], -WIDE_WEIGHT, WIDE_WEIGHT)
 
-    def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights in float64 that give sums in units of stream tensors, the bias, and that unit."""
-        weight, bias = self._prepare()
-        matrix = weight.flatten(1).T.double() * 2.0**STREAM_BITS
-        return matrix.contiguous(), bias, torch.full_like(bias, 2.0**-STREAM_BITS)
+    def _bias(self) -> Tensor:
+        return (rounded(self.bias, 2.0**STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT) * 2.0**-STREAM_BITS)[:, None, None]
 
-    def prepare(self) -> None:
-        self.prepared = self._matrix()
+    @torch.no_grad()
+    def _sums(self) -> Sums:
+        """Σ 256·u·h, then the rest of T: (2·outputs, 2·inputs, 1, 1)."""
+        weight = self._weight().flatten(1)
+        u = ((weight + 64) / 128).floor()
+        v = weight - 128 * u
+        weight = torch.cat([torch.stack([torch.zeros_like(u), u], 2), torch.stack([u, 2 * v], 2)]).flatten(1)[:, :, None, None]
+        bias = -128 * weight.sum((1, 2, 3))
+        unit = torch.exp2(7 - STREAM_BITS - self.fraction.float())
+        ones = torch.ones(weight.shape[1], device=unit.device)
+        return Sums(weight, bias, torch.cat([256 * unit, unit]), ones, 0, None, 1, 0, 1)
+
+    def prepare(self, backend: Backend) -> None:
+        self.prepared = backend(self._sums())
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)
+        while (over := (self._sums().reach() >= EXACT_SUM).view(2, -1).any(0)).any():
+            self.fraction -= over.to(torch.int8)
 
     def integers(self) -> dict[str, Tensor]:
-        weight, bias = self._prepare()
-        weight = weight * torch.exp2(self.fraction.float())[:, None, None, None]
-        bias = (bias * 2.0**STREAM_BITS).flatten()
-        return {"weight": weight.to(torch.int16), "bias": bias.int(), "fraction": self.fraction.clone()}
+        bias = (self._bias().detach() * 2.0**STREAM_BITS).flatten()
+        return {"weight": self._weight().detach().to(torch.int16), "bias": bias.int(), "fraction": self.fraction.clone()}
 
     @torch.no_grad()
     def restore(self, integers: dict[str, Tensor]) -> None:
-        weight = integers["weight"].double()
-        if (weight.abs().sum((1, 2, 3)) * STREAM_LIMIT >= WIDE_SUM).any() or _outside(integers["fraction"], COARSEST, FINEST):
-            raise RangeError("sums of a layer could reach 2^53")
+        weight = integers["weight"].float()
+        if _outside(weight, -WIDE_WEIGHT, WIDE_WEIGHT) or _outside(integers["fraction"], COARSEST, FINEST):
+            raise RangeError("weights of a layer are out of range")
         self.fraction.copy_(integers["fraction"])
-        self.weight.copy_(weight * torch.exp2(-self.fraction.double())[:, None, None, None])
+        self.weight.copy_(weight * torch.exp2(-self.fraction.float())[:, None, None, None])
         self.bias.copy_(integers["bias"] * 2.0**-STREAM_BITS)
+        if (self._sums().reach() >= EXACT_SUM).any():
+            raise RangeError("sums of a layer could reach 2^24")
 
 
 class RateTable(Exact):
@@ -329,7 +340,7 @@ class RateTable(Exact):
         self.knots = nn.Parameter(line[:, None].repeat(1, channels))
         self.prepared: Tensor | None = None  # (64, C, 1, 1)
 
-    def prepare(self) -> None:
+    def prepare(self, _: Backend) -> None:
         """Compute the vectors of all rate points once and for all."""
         self.prepared = self._vector(torch.arange(RATES, device=self.knots.device))
 
@@ -391,31 +402,7 @@ def layers(module: nn.Module, kind: type = Exact) -> Iterator[tuple[str, Exact]]
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, kind))
 
 
-def choose_backend(device: torch.device) -> torch.dtype:
-    """bfloat16 where it is exact and faster on this machine, else float32; NVC_BACKEND in the environment overrides it.
-
-    Raises:
-        ValueError: NVC_BACKEND names another type.
-    """
-    names = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-    if forced := os.environ.get("NVC_BACKEND"):
-        if forced not in names:
-            raise ValueError(f"NVC_BACKEND is {forced!r}, which is none of {', '.join(names)}; correct or unset it")
-        return names[forced]
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randint(-ACTIVATION, ACTIVATION + 1, (1, 96, 32, 32), generator=generator).to(device).to(memory_format=torch.channels_last)
-    w = torch.randint(-WEIGHT, WEIGHT + 1, (192, 96, 1, 1), generator=generator).to(device).to(memory_format=torch.channels_last)
-    expected = F.conv2d(x.double(), w.double()).bfloat16()
-
-    def attempt(kind: torch.dtype) -> float:
-        a, b = x.to(kind), w.to(kind)
-        times = []
-        for _ in range(6):
-            begin = perf_counter()
-            total = F.conv2d(a, b).bfloat16()
-            right = torch.equal(total, expected)  # waits for the device, too
-            times.append(perf_counter() - begin)
-        return min(times) if right else math.inf
-
-    with torch.inference_mode():
-        return min(names.values(), key=attempt)
+def link(*chain: Narrow) -> None:
+    """Let each layer, when it is prepared, hand on integers to the next one, which is the only one to read them."""
+    for writer, reader in pairwise(chain):
+        writer.reader = (reader,)

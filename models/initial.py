@@ -56,6 +56,13 @@ def _place(layer: Convolution, weight: Tensor, rest: float = 0.0) -> None:
     layer.weight[:rows, :columns] = weight.reshape(rows, columns, *layer.weight.shape[2:])
 
 
+@torch.no_grad()
+def _silence(layer: Convolution) -> None:
+    """Let a layer give nothing at first."""
+    layer.weight.zero_()
+    layer.bias.zero_()
+
+
 def _latent(to_latent: Convolution, from_latent: Convolution) -> None:
     """Haar down to the latent's channels of lowest frequency, and its transpose up again (before pixel shuffling)."""
     weight, frequency = haar()
@@ -72,6 +79,7 @@ def initialise_intra(intra: nn.Module) -> None:
     _latent(intra.to_latent, intra.from_latent[0])
     _place(intra.to_context, identity)
     _place(intra.leave, matrix.T)
+    _silence(intra.detail[0])
 
 
 def initialise_inter(inter: nn.Module) -> None:
@@ -81,3 +89,4 @@ def initialise_inter(inter: nn.Module) -> None:
     _latent(inter.to_latent, inter.from_latent[0])
     _place(inter.merge, identity)
     _place(inter.residual, matrix.T)
+    _silence(inter.detail[0])

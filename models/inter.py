@@ -1,4 +1,8 @@
-"""The P-frame network: conditional coding of a picture given the motion-compensated past."""
+"""The P-frame network: conditional coding of a picture given the motion-compensated past.
+
+The context has as many channels as the picture has samples, and holds more than the picture. So what it has no room for
+passes it by: `detail` goes straight from y to the picture, as the difference to the reference goes straight to y.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +26,10 @@ class Inter(nn.Module):
 
         self.join = Narrow(2 * PICTURE + c, c)
         self.encoder = Stack(c, preset.encoder_blocks)
-        self.to_latent = down(c, n)
+        self.to_latent = down(c + PICTURE, n)
         self.latent = Latent(preset, c)
 
-        self.from_latent = up(n, c)
+        self.from_latent, self.detail = up(n, c), up(n, PICTURE)
         self.merge = Wide(2 * c, c)
         self.decoder = Stack(c, preset.decoder_blocks)
 
@@ -45,12 +49,12 @@ class Inter(nn.Module):
     def analyse(self, picture: Tensor, reference: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """The picture given its prediction -> y (B, N, H/16, W/16)."""
         x = self.join(torch.cat([picture.to(context.dtype), reference.to(context.dtype), context], 1))
-        return self.to_latent(self.encoder(x, rate))
+        return self.to_latent(torch.cat([self.encoder(x, rate), (picture - reference).to(x.dtype)], 1))
 
-    def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> Tensor:
-        """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter."""
+    def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter, and detail that passes it by (B, 96, H/8, W/8)."""
         x = self.merge(torch.cat([self.from_latent(latent), context], 1))
-        return self.decoder(x, rate)
+        return self.decoder(x, rate), self.detail(latent)
 
     def filtered(self, context: Tensor, switch: Tensor | bool, rate: Tensor) -> Tensor:
         """c -> c̃: the in-loop filter applied where `switch` is 1; a tensor (B,), or a bool for all."""
@@ -60,11 +64,11 @@ class Inter(nn.Module):
             context = context + self.filter(context, rate)
         return self.hold(context)
 
-    def reconstruct(self, context: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
-        """c̃ and the warped picture -> picture features (B, 96, H/8, W/8), float32.
+    def reconstruct(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
+        """c̃, detail and the warped picture -> picture features (B, 96, H/8, W/8), float32.
 
         The warped picture is kept except where the network lets go of it, in parts from 0 to 1.
         """
         x = self.head(context, rate)
         release = self.part(self.release(x).float().clamp(0, 1))
-        return self.grid(reference - self.grid(release * reference) + self.residual(x).float())
+        return self.grid(reference - self.grid(release * reference) + self.residual(x).float() + detail.float())

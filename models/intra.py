@@ -1,5 +1,6 @@
 """The keyframe network: a picture coded from nothing, and the first context of the frames that follow."""
 
+import torch
 from torch import Tensor, nn
 
 from models.blocks import Stack, down, up
@@ -16,23 +17,24 @@ class Intra(nn.Module):
         width, n = preset.intra_context, preset.latent
         self.enter = Narrow(PICTURE, width)
         self.encoder = Stack(width, preset.intra_blocks)
-        self.to_latent = down(width, n)
+        self.to_latent = down(width + PICTURE, n)
         self.latent = Latent(preset, 0)
-        self.from_latent = up(n, width)
+        self.from_latent, self.detail = up(n, width), up(n, PICTURE)
         self.decoder = Stack(width, preset.intra_blocks)
         self.to_context = Wide(width, preset.context)
         self.hold = Grid(limit=CONTEXT_LIMIT)
         self.head = Stack(preset.context, 1)
-        self.leave = Wide(preset.context, PICTURE)
+        self.leave, self.grid = Wide(preset.context, PICTURE), Grid()
 
     def analyse(self, picture: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8) -> y (B, N, H/16, W/16)."""
-        return self.to_latent(self.encoder(self.enter(picture), rate))
+        x = self.encoder(self.enter(picture), rate)
+        return self.to_latent(torch.cat([x, picture.to(x.dtype)], 1))
 
-    def synthesise(self, latent: Tensor, rate: Tensor) -> Tensor:
-        """ŷ (B, N, H/16, W/16) -> c (B, C, H/8, W/8)."""
-        return self.hold(self.to_context(self.decoder(self.from_latent(latent), rate)))
+    def synthesise(self, latent: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """ŷ (B, N, H/16, W/16) -> c (B, C, H/8, W/8), and detail that passes it by (B, 96, H/8, W/8)."""
+        return self.hold(self.to_context(self.decoder(self.from_latent(latent), rate))), self.detail(latent)
 
-    def reconstruct(self, context: Tensor, rate: Tensor) -> Tensor:
-        """c -> picture features (B, 96, H/8, W/8), float32."""
-        return self.leave(self.head(context, rate)).float()
+    def reconstruct(self, context: Tensor, detail: Tensor, rate: Tensor) -> Tensor:
+        """c and detail -> picture features (B, 96, H/8, W/8), float32."""
+        return self.grid(self.leave(self.head(context, rate)).float() + detail.float())

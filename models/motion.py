@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
-from models.exact import Grid, Narrow
+from models.exact import Grid, Narrow, link
 from models.presets import RATES
 
 LEVELS = (8, 4, 2, 1)
@@ -38,6 +38,10 @@ class Estimator(nn.Sequential):
 
     def __init__(self):
         super().__init__(Narrow(11 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 3, relu=True))
+
+    def link(self) -> None:
+        """Let prepared layers hand over integers without rescaling them in between."""
+        link(*self)
 
 
 class Motion(nn.Module):

@@ -1,9 +1,12 @@
 """Motion search, the encoder's own business: any vectors decode.
 
-Block matching from coarse to fine, for all blocks at once, with the cost `SAD + λ·bits` where the bits of a vector are
-guessed from its distance to the median of its neighbours, since that is what the vector coder predicts from.
+Block matching from coarse to fine, for all blocks at once. The cost of a vector is in bits: its own, guessed from its distance
+to the median of its neighbours, since that is what the vector coder predicts from, and those that its error is worth. If n
+samples of variance v were Gaussian, coding them at the Lagrangian λ would cost n·λ·v while they are not worth coding, and
+about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3): n/2·log2(1 + 2·ln 2·λ·v) joins the two.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,16 +27,14 @@ SWEEPS = 4
 MARGIN = 40
 """Samples around the reference that blocks may be read from."""
 
-PRUNE = 0.4
-"""What a bit counts when vectors are held against what the coder predicts, in parts of the weight of a bit."""
+INHERITED = 3.0
+"""What a block's error counts beside the bits of its vector: the frames that follow inherit it."""
+
+PRUNE = 2.0
+"""What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
-
-
-def motion_weight(rate: Tensor) -> Tensor:
-    """SAD that one bit of motion is worth, (B,): the square root of the λ of a squared error."""
-    return lagrangian(rate.double()).rsqrt().float()
 
 
 def neighbours(field: Tensor) -> Tensor:
@@ -111,22 +112,25 @@ def tiles(plane: Tensor, block: int) -> Tensor:
     return plane.view(batch, height // block, block, width // block, block).transpose(2, 3).contiguous()
 
 
-def vector_cost(reference: Reference, current: Tensor, field: Tensor, centre: Tensor, weight: Tensor) -> Tensor:
-    """SAD and weighted bits of one vector a block: (B, h, w).
+def vector_cost(reference: Reference, current: Tensor, field: Tensor, centre: Tensor, multiplier: Tensor) -> Tensor:
+    """Bits that the vector of each block and its error are worth: (B, h, w).
 
     Args:
         reference: what is predicted from.
         current: the picture in blocks, (B, h, w, block, block).
         field: the vectors to judge, (B, 2, h, w).
         centre: what they are predicted to be, the same shape.
-        weight: SAD per bit, (B,).
+        multiplier: λ of each sample, (B,).
     """
-    return _cost(reference.blocks(field, current.shape[-1]), current, field - centre, weight)
+    return _cost(reference.blocks(field, current.shape[-1]), current, field - centre, multiplier)
 
 
 @fused
-def _cost(blocks: Tensor, current: Tensor, difference: Tensor, weight: Tensor) -> Tensor:
-    return blocks.sub_(current).abs_().sum((3, 4)) + weight[:, None, None] * vector_bits(difference)
+def _cost(blocks: Tensor, current: Tensor, difference: Tensor, multiplier: Tensor) -> Tensor:
+    count = blocks.shape[3] * blocks.shape[4]
+    variance = blocks.sub_(current).square_().sum((3, 4)) / count
+    error = count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
+    return INHERITED * error + vector_bits(difference)
 
 
 def vector_bits(difference: Tensor) -> Tensor:
@@ -180,50 +184,50 @@ class Search:
             previous: vectors of the frame before, for temporal candidates.
             rate: rate point of each sample, (B,); low qualities get smoother vectors.
         """
-        weight = motion_weight(rate)
+        multiplier = lagrangian(rate.double()).float()
         plane, past_plane = current[:, 0].float(), reference[:, 0].float()
         field = _coarse(plane, past_plane, self.reach)
         planes, large, small = Reference.of(reference), tiles(plane, 2 * BLOCK), tiles(plane, BLOCK)
         past = previous[..., ::2, ::2]
         for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
-            field = self._refine(planes, large, field, [median(around), *around, torch.zeros_like(field), past], (), weight)
+            field = self._refine(planes, large, field, [median(around), *around, torch.zeros_like(field), past], (), multiplier)
         steps = (8, 4, 2, 1) if self.thorough else (6, 2)
-        field = self._refine(planes, large, field, [], steps, weight)
+        field = self._refine(planes, large, field, [], steps, multiplier)
         field = field.repeat_interleave(2, 2).repeat_interleave(2, 3)
         start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         steps = (4, 2, 1) if self.thorough else (1,)
-        field = self._refine(planes, small, field, start, steps, weight)
+        field = self._refine(planes, small, field, start, steps, multiplier)
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
-            field = self._refine(planes, small, field, [median(around), *around], (), weight)
-        return self._prune(planes, small, field, previous, weight)
+            field = self._refine(planes, small, field, [median(around), *around], (), multiplier)
+        return self._prune(planes, small, field, previous, multiplier)
 
-    def _prune(self, planes: Reference, current: Tensor, field: Tensor, previous: Tensor, weight: Tensor) -> Tensor:
+    def _prune(self, planes: Reference, current: Tensor, field: Tensor, previous: Tensor, multiplier: Tensor) -> Tensor:
         """Go through the field as it will be coded, and take the prediction where the better vector is not worth its bits."""
         field = field.clone()
-        error = vector_cost(planes, current, field, field, weight)
+        error = vector_cost(planes, current, field, field, multiplier)
         for place in pyramid(field, previous):
             predicted = field.clone()
             predicted[place.where] = place.base
-            others = vector_cost(planes, current, predicted, predicted, weight)
+            others = vector_cost(planes, current, predicted, predicted, multiplier)
             own, blocks = field[place.where], (place.where[0], *place.where[2:])
-            bits = PRUNE * weight[:, None, None] * vector_bits(own - place.base)
+            bits = PRUNE * vector_bits(own - place.base)
             keep = error[blocks] + bits < others[blocks]
             field[place.where] = torch.where(keep[:, None], own, place.base)
             error[blocks] = torch.where(keep, error[blocks], others[blocks])
         return field
 
     def _refine(
-        self, planes: Reference, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], weight: Tensor
+        self, planes: Reference, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor
     ) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
         centre = median(neighbours(field))
-        best = vector_cost(planes, current, field, centre, weight)
+        best = vector_cost(planes, current, field, centre, multiplier)
 
         def consider(candidate: Tensor) -> None:
             nonlocal best, field
-            cost = vector_cost(planes, current, candidate, centre, weight)
+            cost = vector_cost(planes, current, candidate, centre, multiplier)
             better = cost < best
             best = torch.where(better, cost, best)
             field = torch.where(better[:, None], candidate, field)

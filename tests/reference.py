@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 UNIT = 24
 STREAM = UNIT - 12
 ONE = 1 << UNIT
+LARGEST = 127 * 256 + 127  # the largest integer of a stream tensor
 
 KEYFRAME, FILTERED, REFRESH = 1, 2, 4  # bits of a packet's flags
 LAST_SCALE, FIRST_FLAG, BYTE = 63, 64, 128  # tables: of values 0 to 63, of flags 64 to 127, of bytes 128
@@ -88,7 +89,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 2:
+    if (version := reader.unsigned(1)) != 3:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -192,8 +193,8 @@ def round_shift(x: np.ndarray, bits: np.ndarray | int) -> np.ndarray:
 
 
 def significant(s: np.ndarray) -> np.ndarray:
-    """Integers rounded to 8 significant bits, ties to the even one."""
-    surplus = np.searchsorted(1 << np.arange(8, 62), np.abs(s), side="right")  # bits beyond the eighth
+    """Integers rounded to 24 significant bits, ties to the even one."""
+    surplus = np.searchsorted(1 << np.arange(24, 62), np.abs(s), side="right")  # bits beyond the 24th
     return round_shift(s, surplus) << surplus
 
 
@@ -204,7 +205,7 @@ def to_grid(x: np.ndarray) -> np.ndarray:
 
 def to_stream(x: np.ndarray) -> np.ndarray:
     """S(x)."""
-    return np.clip(round_shift(x, STREAM), -32767, 32767) << STREAM
+    return np.clip(round_shift(x, STREAM), -LARGEST, LARGEST) << STREAM
 
 
 def convolve(weight: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -269,13 +270,16 @@ class Network:
 
     def narrow(self, layer: str, x: np.ndarray, relu: bool = False) -> np.ndarray:
         a = round_shift(x, UNIT + self.per_channel(f"{layer}.reads"))
-        t = significant(convolve(self.weights[f"{layer}.weight"], np.clip(a, 0 if relu else -255, 255)))
-        return t + self.per_channel(f"{layer}.bias") << UNIT - self.per_channel(f"{layer}.fraction")
+        low = 0 if relu else -128
+        sums = convolve(self.weights[f"{layer}.weight"], np.clip(a, low, low + 255))
+        return sums + self.per_channel(f"{layer}.bias") << UNIT - self.per_channel(f"{layer}.fraction")
 
     def wide(self, layer: str, x: np.ndarray) -> np.ndarray:
-        total = convolve(self.weights[f"{layer}.weight"], x)
-        result = round_shift(total, STREAM + self.per_channel(f"{layer}.fraction")) + self.per_channel(f"{layer}.bias")
-        return np.clip(result, -32767, 32767) << STREAM
+        weight, x = self.weights[f"{layer}.weight"], x >> STREAM
+        u, h = weight + 64 >> 7, x + 128 >> 8
+        total = significant(convolve(u, x) + 2 * convolve(weight - 128 * u, h))
+        result = round_shift(total, self.per_channel(f"{layer}.fraction") - 7) + self.per_channel(f"{layer}.bias")
+        return np.clip(result, -LARGEST, LARGEST) << STREAM
 
     def table(self, layer: str) -> np.ndarray:
         """The integers n of Table(LAYER), (channels, 1, 1); the values are n / 64."""
@@ -289,7 +293,7 @@ class Network:
         return round_shift(x * mantissas()[n % 128], UNIT - fraction + 7 - n // 128)
 
     def scaled(self, layer: str, x: np.ndarray) -> np.ndarray:
-        return np.clip(self.gained(layer, x, 12), -32767, 32767) << STREAM
+        return np.clip(self.gained(layer, x, 12), -LARGEST, LARGEST) << STREAM
 
     def block(self, layer: str, x: np.ndarray) -> np.ndarray:
         h = self.narrow(f"{layer}.spatial", self.narrow(f"{layer}.narrow", x), relu=True)
@@ -481,8 +485,8 @@ def decode_keyframe(network: Network, symbols: Symbols, rows: int, columns: int)
     y = decode_latent(network, symbols, "intra.latent", rows, columns, None)
     x = network.stack("intra.decoder", up(network.wide("intra.from_latent.0", y)))
     context = clamp_context(network.wide("intra.to_context", x))
-    features = network.wide("intra.leave", network.stack("intra.head", context))
-    return State(to_picture(features), context, np.zeros((2, 2 * rows, 2 * columns), np.int64))
+    features = network.wide("intra.leave", network.stack("intra.head", context)) + up(network.wide("intra.detail.0", y))
+    return State(to_picture(to_stream(features)), context, np.zeros((2, 2 * rows, 2 * columns), np.int64))
 
 
 def decode_p_frame(network: Network, symbols: Symbols, flags: int, before: State) -> State:
@@ -502,7 +506,7 @@ def decode_p_frame(network: Network, symbols: Symbols, flags: int, before: State
     x = network.stack("inter.head", context)
     release = np.clip(round_shift(network.narrow("inter.release", x), UNIT - 8), 0, 256)  # λ in units of 2^-8
     kept = r - to_stream(release * r >> 8)  # exact: r is a multiple of 2^STREAM
-    features = to_stream(kept + network.wide("inter.residual", x))
+    features = to_stream(kept + network.wide("inter.residual", x) + up(network.wide("inter.detail.0", y)))
     return State(to_picture(features), context, vectors)
 
 

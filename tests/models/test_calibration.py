@@ -75,13 +75,14 @@ def test_the_same_pictures_give_the_same_integers(fresh: Codec, moving: Moving) 
     assert_equal(integers(again), integers(fresh))
 
 
-def test_what_a_layer_has_read_fits_its_range() -> None:
-    layer = Narrow(3, 4)
+@pytest.mark.parametrize("relu", [False, True])
+def test_what_a_layer_has_read_fits_its_range(relu: bool) -> None:
+    layer = Narrow(3, 4, relu=relu)
     layer.observe()
-    layer(torch.tensor([100.0, -3.0, 1e-3])[None, :, None, None])
+    layer(torch.tensor([100.0, 3.0, 1e-3])[None, :, None, None] * (1 if relu else -1))
     layer.settle()
     largest = torch.tensor([100.0, 100 / 8, 100 / 8])  # no channel gets less than an eighth of the range
-    room = torch.exp2(layer.reads.float()) * ACTIVATION / largest
+    room = torch.exp2(layer.reads.float()) * max(layer.low + ACTIVATION, -layer.low) / largest
     assert layer.seen is None and (room >= 1.25).all() and (room < 2.5).all()
 
 
@@ -162,9 +163,10 @@ def test_the_largest_sum_that_is_exact_is_accepted() -> None:
         layer.restore({"weight": weight, "bias": torch.tensor([-most - 1], dtype=torch.int32), **limits})
 
 
-def test_wide_sums_that_would_not_be_exact_are_refused() -> None:
-    layer = Wide(8, 1)
+@pytest.mark.parametrize("inputs, value", [(8, WIDE_WEIGHT + 1), (8, -WIDE_WEIGHT - 1), (600, WIDE_WEIGHT)])
+def test_wide_sums_that_would_not_be_exact_are_refused(inputs: int, value: int) -> None:
+    layer = Wide(inputs, 1)
     values = {"bias": torch.zeros(1, dtype=torch.int32), "fraction": torch.zeros(1, dtype=torch.int8)}
-    layer.restore({"weight": torch.full((1, 8, 1, 1), 32767), **values})
+    layer.restore({"weight": torch.full((1, inputs, 1, 1), 1000), **values})
     with pytest.raises(RangeError):
-        layer.restore({"weight": torch.full((1, 8, 1, 1), 1 << 36), **values})
+        layer.restore({"weight": torch.full((1, inputs, 1, 1), value), **values})

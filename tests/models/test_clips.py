@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from models.clips import LONGEST, Clip, Clips, _Look, fitting_limit, read_clip
+from models.clips import LONGEST, Clip, Clips, _Look, _mirrored, fitting_limit, read_clip
 from models.picture import Planes
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ CPU = torch.device("cpu")
 def clips_of(clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
     """Clips that hold just this one, and show it in its own colours."""
     (folder / "a.mkv").touch()
-    monkeypatch.setattr("models.clips._Look.draw", lambda random: _Look(0.0, 1.0))
+    monkeypatch.setattr("models.clips._Look.draw", lambda random: _Look())
     monkeypatch.setattr("models.clips.read_clip", lambda path, limit: clip)
     return Clips(folder, CPU)
 
@@ -102,21 +103,41 @@ def test_a_clip_shorter_than_the_chain_stands_still(tmp_path: Path, monkeypatch:
         assert frames in ([0, 1, 2, 2, 2, 2], [2, 2, 2, 2, 1, 0])
 
 
-def test_a_clip_smaller_than_the_crop_repeats_its_border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_smaller_than_the_crop_is_mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = clips_of(numbered(3, 32, 48), tmp_path, monkeypatch)
     for seed in range(10):
         picture = clips.sample(Random(seed), 1, 1, 64)[0]
         assert picture.y.shape == (1, 1, 64, 64) and picture.u.shape == (1, 1, 32, 32)
         assert int(picture.y.max() - picture.y.min()) == 5  # 48 columns in steps of 8: the border adds nothing
+        jumps = (picture.y.diff(dim=3).abs().amax(), picture.y.diff(dim=2).abs().amax())
+        assert max(jumps) == 1  # no edge where it begins anew
+
+
+@pytest.mark.parametrize("count, expected", [(5, [0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 1]), (1, [0] * 12)])
+def test_mirroring(count: int, expected: list[int]) -> None:
+    assert _mirrored(torch.arange(12), count).tolist() == expected
+
+
+def test_samples_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a ramp of 256 columns, every column to every fourth."""
+    ramp = torch.arange(256).to(torch.uint8).expand(2, 256, 256)
+    clips = clips_of(Clip(ramp, ramp[:, ::2, ::2], ramp[:, ::2, ::2]), tmp_path, monkeypatch)
+    steps = set()
+    for seed in range(40):
+        picture = clips.sample(Random(seed), 1, 1, 32)[0]
+        across, down = picture.y.diff(dim=3).abs().unique().tolist(), picture.y.diff(dim=2).abs().unique().tolist()
+        steps.add(max(across + down))
+        assert [0.0] in (across, down)
+    assert steps == {1, 2, 3, 4}
 
 
 def test_luma_and_chroma_are_cut_and_turned_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    y = torch.randint(0, 256, (4, 25, 37), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    y = (torch.arange(65)[:, None] + 2 * torch.arange(81)).clamp(max=255).to(torch.uint8).expand(4, 65, 81)
     full = y.repeat_interleave(2, 1).repeat_interleave(2, 2)  # every 2×2 luma samples equal their chroma sample
     clips = clips_of(Clip(full, y, y), tmp_path, monkeypatch)
     for seed in range(20):
         for picture in clips.sample(Random(seed), 2, 3, 16):
-            assert torch.equal(picture.y[..., ::2, ::2], picture.u)
+            assert (F.avg_pool2d(picture.y, 2) - picture.u).abs().max() <= 4.5  # where samples are left out, up to 1½ of them
 
 
 def looking(look: _Look, clip: Clip, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Planes]:
@@ -134,9 +155,11 @@ def noise(frames: int, height: int, width: int) -> Clip:
 
 def test_half_of_the_chains_look_as_they_are() -> None:
     looks = [_Look.draw(Random(seed)) for seed in range(200)]
-    plain = sum(look == _Look(0.0, 1.0) for look in looks)
+    plain = sum(look == _Look() for look in looks)
     assert 70 < plain < 130
     assert all(0 <= look.sharpness <= 2 and 0.7 <= look.saturation <= 2 for look in looks)
+    assert 30 < sum(look.tint_u != 0 for look in looks) < 70
+    assert 30 < sum(look.grain > 0 for look in looks) < 70 and max(look.grain for look in looks) <= 4
     assert any(look.sharpness > 1 for look in looks) and any(look.saturation > 1.5 for look in looks)
 
 
@@ -159,3 +182,19 @@ def test_saturation_moves_colours_away_from_grey(tmp_path: Path, monkeypatch: py
     for a, b in zip(plain, strong):
         assert torch.equal(a.y, b.y)
         assert torch.equal(b.u, 2 * a.u - 128) and torch.equal(b.v, 2 * a.v - 128)
+
+
+def test_tints_give_colours_the_detail_of_luma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, tinted = (looking(_Look(tint_u=u, tint_v=v), noise(5, 48, 48), tmp_path, monkeypatch) for u, v in ((0, 0), (0.5, -1)))
+    for a, b in zip(plain, tinted):
+        assert torch.equal(a.y, b.y)
+        assert torch.equal(b.u, (a.u + 0.5 * (a.y[..., ::2, ::2] - 128)).round())
+        assert torch.equal(b.v, (a.v - (a.y[..., ::2, ::2] - 128)).clamp(0, 255))
+
+
+def test_grain_differs_from_picture_to_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = Clip(*(torch.full((3, *size), 77, dtype=torch.uint8) for size in ((40, 40), (20, 20), (20, 20))))
+    pictures = looking(_Look(grain=3.0), flat, tmp_path, monkeypatch)
+    for picture in pictures:
+        assert abs(float(picture.y.mean()) - 77) < 0.5 and 2.5 < float(picture.y.std()) < 3.5 and 2 < float(picture.v.std()) < 4
+    assert not torch.equal(pictures[0].y, pictures[1].y)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from models.exact import (
-    CONTEXT_LIMIT,
-    MANTISSAS,
-    STREAM_LIMIT,
-    Grid,
-    Narrow,
-    RateGain,
-    RateTable,
-    Wide,
-    choose_backend,
-    rounded,
-)
+from models.backends import BACKENDS, Backend, Float32, Sums, choose_backend, seconds
+from models.exact import CONTEXT_LIMIT, MANTISSAS, STREAM_LIMIT, WIDE_WEIGHT, Grid, Narrow, RateGain, RateTable, Wide, link, rounded
 from models.presets import RATES
 
 KINDS = {  # inputs, outputs, size, stride, groups
@@ -57,17 +49,6 @@ def stream(shape: tuple[int, ...], seed: int = 5) -> Tensor:
     return draw(-STREAM_LIMIT, STREAM_LIMIT, shape, torch.float32, seed) * 2.0**-12
 
 
-def eight_bits(total: np.ndarray) -> np.ndarray:
-    """Integers with 8 significant bits, the nearest ones; of two the even one."""
-    out = total.copy()
-    for place, value in np.ndenumerate(total):
-        shift = max(int(abs(value)).bit_length() - 8, 0)
-        low, rest = abs(int(value)) >> shift, abs(int(value)) & ((1 << shift) - 1)
-        low += 2 * rest + (low & 1) > 1 << shift
-        out[place] = (low << shift) * (1 if value > 0 else -1)
-    return out
-
-
 def sums(a: np.ndarray, kind: str, weight: np.ndarray) -> np.ndarray:
     """The convolution of one picture, tap by tap, in int64."""
     _, outputs, size, stride, groups = KINDS[kind]
@@ -86,21 +67,30 @@ def sums(a: np.ndarray, kind: str, weight: np.ndarray) -> np.ndarray:
 def expected(x: Tensor, kind: str, relu: bool, integers: dict[str, np.ndarray]) -> np.ndarray:
     """What `nvc_cli/stream.md` says of Narrow."""
     a = np.rint(x[0].numpy().astype(np.float64) * 2.0 ** -integers["reads"][:, None, None])
-    a = a.clip(0 if relu else -255, 255).astype(np.int64)
-    total = eight_bits(sums(a, kind, integers["weight"])) + integers["bias"][:, None, None]
+    low = 0 if relu else -128
+    a = a.clip(low, low + 255).astype(np.int64)
+    total = sums(a, kind, integers["weight"]) + integers["bias"][:, None, None]
     return total * 2.0 ** -integers["fraction"][:, None, None]
 
 
+@pytest.fixture(params=BACKENDS.values())
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend that this machine can have."""
+    if not math.isfinite(seconds(request.param)):
+        pytest.skip("this processor has no exact 8-bit products")
+    return request.param
+
+
 @pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("backend", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_narrow_is_integer_arithmetic(kind: str, backend: torch.dtype, relu: bool) -> None:
+def test_narrow_is_integer_arithmetic(kind: str, backend: Backend, relu: bool) -> None:
+    if KINDS[kind][2] == 3 and not relu:
+        pytest.skip("padded layers have a ReLU")
     layer, integers = narrow(kind, relu)
-    layer.backend = backend
     x = stream((1, KINDS[kind][0], 6, 8)) / 16
     out = layer(x)
-    layer.prepare()
+    layer.prepare(backend)
     assert torch.equal(layer(x), out)
     assert np.array_equal(out[0].numpy(), expected(x, kind, relu, integers))
 
@@ -125,18 +115,43 @@ def test_inputs_of_narrow_round_to_even() -> None:
     one = torch.ones(1, dtype=torch.int8)
     layer.restore({"weight": one[:, None, None, None], "bias": 0 * one, "reads": 0 * one, "fraction": 0 * one})
     layer.exact = True
-    x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 254.5, 255.5])
-    assert layer(x.view(1, 1, 1, -1)).flatten().tolist() == [0, 2, 2, 0, -2, 254, 255]
+    x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, -129])
+    assert layer(x.view(1, 1, 1, -1)).flatten().tolist() == [0, 2, 2, 0, -2, 126, 127, -128]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("far", [False, True])
+@torch.no_grad()
+def test_linked_layers_give_what_they_give_alone(backend: Backend, far: bool, relu: bool) -> None:
+    """Whether they hand over integers, or cannot since sums with the reader's smallest integer in them would leave float32's range."""
+    first, second = Narrow(8, 6), Narrow(6, 5, relu=relu)
+    fraction = draw(18, 22, (6,), torch.int8, 3) if far else draw(3, 8, (6,), torch.int8, 3)
+    weight = draw(-127, 127, (6, 8, 1, 1), torch.int8, 1)
+    first.restore({"weight": weight, "bias": torch.zeros(6), "reads": draw(-6, -3, (8,), torch.int8, 2), "fraction": fraction})
+    reads = 9 - fraction
+    second.restore({"weight": weight.permute(1, 0, 2, 3)[:5], "bias": torch.arange(5), "reads": reads, "fraction": torch.full((5,), 7)})
+    first.exact = second.exact = True
+    x = stream((2, 8, 4, 6))
+    alone = second(first(x))
+    link(first, second)
+    for layer in (first, second):
+        layer.prepare(backend)
+    assert torch.equal(second(first(x)), alone)
+    assert alone.unique().numel() > 100
 
 
 @torch.no_grad()
-def test_sums_of_narrow_keep_eight_bits() -> None:
-    layer = Narrow(2, 1)
+def test_layers_that_cannot_hand_on_integers_hand_on_numbers(backend: Backend) -> None:
+    first, second = Narrow(1, 1), Narrow(1, 1)
     one = torch.ones(1, dtype=torch.int8)
-    layer.restore({"weight": torch.tensor([2, 1])[None, :, None, None], "bias": one, "reads": torch.zeros(2), "fraction": 0 * one})
-    layer.exact = True
-    pairs = torch.tensor([[100, 55], [128, 1], [129, 1], [255, 1], [255, 2]]).float()  # 255, 257, 259, 511, 512
-    assert layer(pairs.T[None, :, None, :]).flatten().tolist() == [256, 257, 261, 513, 513]
+    first.restore({"weight": one[:, None, None, None], "bias": 0 * one, "reads": -8 * one, "fraction": 20 * one})
+    second.restore({"weight": one[:, None, None, None], "bias": 0 * one, "reads": 0 * one, "fraction": 0 * one})
+    link(first, second)
+    first.prepare(backend)
+    assert not second.fed
+    second.reads -= 8
+    first.prepare(backend)
+    assert second.fed
 
 
 @torch.no_grad()
@@ -151,25 +166,49 @@ def test_the_float_form_of_narrow_is_close() -> None:
 
 @pytest.mark.parametrize("largest", [False, True])
 @torch.no_grad()
-def test_wide_is_integer_arithmetic(largest: bool) -> None:
-    inputs, outputs = 192, 6
+def test_wide_is_integer_arithmetic(backend: Backend, largest: bool) -> None:
+    inputs, outputs = 128, 6
     layer = Wide(inputs, outputs)
-    weight = draw(-32767, 32767, (outputs, inputs, 1, 1), torch.int32, 1)
+    weight = draw(-WIDE_WEIGHT, WIDE_WEIGHT, (outputs, inputs, 1, 1), torch.int16, 1)
     integers = {"weight": weight, "bias": draw(-20000, 20000, (outputs,), torch.int32, 2), "fraction": draw(14, 16, (outputs,), torch.int8, 3)}
     x = stream((1, inputs, 5, 3)) / (1 if largest else 128)
     x = (x * 4096).round() / 4096
     layer.restore(integers)
     layer.exact = layer.grid.exact = True
     out = layer(x)
-    layer.prepare()
+    layer.prepare(backend)
     assert torch.equal(layer(x), out)
-    total = np.einsum("oc,chw->ohw", weight[:, :, 0, 0].numpy().astype(np.int64), (x[0].numpy() * 4096).astype(np.int64))
-    scale = 1 << integers["fraction"].numpy().astype(np.int64)[:, None, None]
-    low, rest = total // scale, total % scale
-    low += 2 * rest + (low & 1) > scale
-    low = (low + integers["bias"].numpy()[:, None, None]).clip(-32767, 32767)
-    assert np.array_equal(out[0].numpy() * 4096, low)
-    assert (np.abs(low) == 32767).any() == largest
+    w, x = weight[:, :, 0, 0].numpy().astype(np.int64), (x[0].numpy() * 4096).astype(np.int64)
+    u = (w + 64) // 128
+    total = np.einsum("oc,chw->ohw", u, x) + 2 * np.einsum("oc,chw->ohw", w - 128 * u, (x + 128) // 256)
+    exponent = 7 - integers["fraction"].numpy().astype(np.float64)[:, None, None]
+    value = np.rint(total.astype(np.float32) * 2.0**exponent) + integers["bias"].numpy()[:, None, None]
+    assert np.array_equal(out[0].numpy() * 4096, value.clip(-STREAM_LIMIT, STREAM_LIMIT))
+    assert (np.abs(out.numpy() * 4096) == STREAM_LIMIT).any() == largest
+
+
+@torch.no_grad()
+def test_wide_is_close_to_a_product_of_whole_numbers() -> None:
+    """What it leaves out is less than what rounding its result does."""
+    layer = Wide(96, 8)
+    torch.nn.init.normal_(layer.weight, std=0.1)
+    layer.settle_weights()
+    layer.exact = layer.grid.exact = True
+    x = layer.grid(torch.randn(1, 96, 9, 9, generator=torch.Generator().manual_seed(1)) / 4)
+    out = layer(x)
+    plain = layer.convolve(x.double(), layer.weight.double(), layer.bias.double())
+    assert (out - plain).square().mean().sqrt() < 2.0**-12
+
+
+@torch.no_grad()
+def test_weights_of_wide_are_made_to_fit() -> None:
+    """Many large weights need a coarser step than the largest alone would ask for."""
+    layer = Wide(448, 2)
+    layer.weight[0].fill_(0.99)
+    layer.weight[1].zero_()[0] = 0.99
+    layer.settle_weights()
+    assert layer.fraction[0] < layer.fraction[1]
+    layer.restore(layer.integers())
 
 
 def test_training_wide_differs_in_rounding_only() -> None:
@@ -204,7 +243,7 @@ def test_rate_tables_are_integer_arithmetic() -> None:
     expected = np.stack([between(values.numpy().astype(np.int64), rate) for rate in range(RATES)]) / 64
     out = table.vector(every)
     assert out.shape == (RATES, 5, 1, 1) and np.array_equal(out[..., 0, 0].numpy(), expected)
-    table.prepare()
+    table.prepare(Float32)
     assert torch.equal(table.vector(every), out)
     assert torch.equal(table.integers()["knots"], values)
 
@@ -219,9 +258,9 @@ def test_rate_gains_are_integer_arithmetic() -> None:
     out = gain.vector(torch.arange(RATES))
     assert np.array_equal(out[..., 0, 0].numpy(), factors)
     x = stream((RATES, 5, 1, 2))
-    scaled = np.rint(x.numpy().astype(np.float64) * factors[..., None, None] * 4096).clip(-32767, 32767) / 4096
+    scaled = np.rint(x.numpy().astype(np.float64) * factors[..., None, None] * 4096).clip(-STREAM_LIMIT, STREAM_LIMIT) / 4096
     assert np.array_equal(gain(x, torch.arange(RATES)).numpy(), scaled)
-    gain.prepare()
+    gain.prepare(Float32)
     assert np.array_equal(gain(x, torch.arange(RATES)).numpy(), scaled)
     assert torch.equal(gain.integers()["knots"], values)
 
@@ -262,7 +301,7 @@ def test_gradients_of_narrow(relu: bool) -> None:
     layer, _ = narrow("1x1", relu)
     layer.requires_grad_(True)
     reads = torch.exp2(layer.reads.float())[:, None, None]
-    inside = draw(1, 254, (1, 12, 3, 3), torch.float32, 8) * reads
+    inside = draw(1, 126, (1, 12, 3, 3), torch.float32, 8) * reads
     x = inside.clone().requires_grad_(True)
     layer(x).sum().backward()
     assert layer.weight.grad.any() and layer.bias.grad.any()
@@ -279,10 +318,29 @@ def test_gradients_of_narrow(relu: bool) -> None:
 def test_the_backend_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cpu")
     monkeypatch.delenv("NVC_BACKEND", raising=False)
-    assert choose_backend(device) in (torch.bfloat16, torch.float32)
-    for name, kind in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+    assert choose_backend(device) in BACKENDS.values()
+    for name, kind in BACKENDS.items():
         monkeypatch.setenv("NVC_BACKEND", name)
         assert choose_backend(device) is kind
     monkeypatch.setenv("NVC_BACKEND", "abacus")
-    with pytest.raises(ValueError, match="NVC_BACKEND is 'abacus', .*bfloat16, float32"):
+    with pytest.raises(ValueError, match="NVC_BACKEND is 'abacus', .*int8, float32"):
         choose_backend(device)
+
+
+class Saturating(Float32):
+    """Arithmetic as of processors whose 8-bit products are summed in 16 bits."""
+
+    def __call__(self, a: torch.Tensor) -> torch.Tensor:
+        return super().__call__(a).clamp(max=9)
+
+
+class Missing(Float32):
+    def __init__(self, sums: Sums):
+        raise RuntimeError("no such instruction")
+
+
+@pytest.mark.parametrize("broken", [Saturating, Missing])
+def test_inexact_and_missing_backends_are_not_chosen(monkeypatch: pytest.MonkeyPatch, broken: type) -> None:
+    monkeypatch.delenv("NVC_BACKEND", raising=False)
+    monkeypatch.setattr("models.backends.BACKENDS", {"broken": broken, "float32": Float32})
+    assert choose_backend(torch.device("cpu")) is Float32

@@ -16,8 +16,6 @@ from models.entropy import SymbolEncoder
 from models.exact import Narrow
 from models.picture import Planes
 from models.schedule import SCHEDULES, Stage, select
-from models.search import motion_weight
-from models.presets import lagrangian
 from models.training import Progress, Report, Settings, Trainer, draw
 from models.weights import load, save
 
@@ -240,12 +238,6 @@ def test_draws_follow_the_quality_cycle() -> None:
     assert any(any(one.refreshed) for one in drawn)
     alone = draw(Random(1), 4, 1, CPU)
     assert (alone.rates[0].diff() > 0).all()  # stratified over all rates
-
-
-def test_the_weight_of_motion_is_the_root_of_lambda() -> None:
-    rate = torch.arange(64)
-    expected = torch.tensor([lagrangian(float(r)) ** -0.5 for r in rate])
-    assert torch.allclose(motion_weight(rate), expected, rtol=1e-6) and motion_weight(rate).dtype == torch.float32
 
 
 def test_card(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""Convolutions of small integers, exactly, by what the machine is fast at.
+
+Both backends give the same numbers. `Float32` runs everywhere: every sum stays below 2^24, where float32 is exact whatever
+the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-bit products are summed in 32-bit integers;
+older ones saturate, which `choose_backend` finds out.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EXACT_SUM = 1 << 24
+"""Integers below this are exact in float32."""
+ANCHOR = 1.5 * 2.0**23
+"""Near this number float32 values lie 1 apart, so that adding it rounds, ties to even, and the lowest byte is the integer."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A convolution of integers a: unit · (Σ weight · a + bias) for each output channel; all tensors are float32."""
+
+    weight: Tensor  # (outputs, inputs / groups, rows, columns), integers from -127 to 127
+    bias: Tensor  # (outputs,), integers; `reach` must stay below 2^24
+    unit: Tensor  # (outputs,), powers of two
+    scale: Tensor  # (inputs,), powers of two: a = clamp(round(scale · x))
+    low: int  # the smallest a, -128 or 0; the largest is 255 more
+    next: int | None  # the same for the convolution that the results are for: they are rounded and clamped; None: they are not
+    stride: int
+    padding: int  # of zeros; none if a may be negative
+    groups: int
+
+    def reach(self) -> Tensor:
+        """What no sum of an output channel exceeds, whichever backend computes it: (outputs,)."""
+        return 255 * self.weight.abs().sum((1, 2, 3)) + self.bias.abs() - (self.next or 0) / self.unit
+
+
+class Float32:
+    """Integers held in float32."""
+
+    def __init__(self, sums: Sums):
+        self.sums = sums
+        self.weight = sums.weight.contiguous(memory_format=torch.channels_last)
+        self.unit, self.scale = sums.unit[:, None, None], sums.scale[:, None, None]
+
+    def read(self, x: Tensor) -> Tensor:
+        """The integers that are summed, of any float32 tensor (B, C, H, W)."""
+        return (x * self.scale).round_().clamp_(self.sums.low, self.sums.low + 255)
+
+    def take(self, values: Tensor) -> Tensor:
+        """The integers that are summed, of bytes, where the smallest a is 0."""
+        return values.float()
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """The convolution of what `read`, or a convolution that hands on, has given."""
+        s = self.sums
+        total = F.conv2d(a, self.weight, s.bias, s.stride, s.padding, 1, s.groups).mul_(self.unit)
+        return total if s.next is None else total.round_().clamp_(s.next, s.next + 255)
+
+
+class Int8:
+    """Integers held in bytes, as their distance from the smallest; oneDNN sums, rescales and rounds in one pass."""
+
+    def __init__(self, sums: Sums):
+        geometry = ([sums.stride] * 2, [sums.padding] * 2, [1, 1], sums.groups)
+        shape = [1, sums.scale.numel(), 32, 32]  # of typical inputs; any others are right as well
+        packed = torch.ops.onednn.qconv_prepack(sums.weight.to(torch.int8).contiguous(), sums.unit, 1.0, 0, *geometry, shape)
+        bias = (sums.bias + sums.low * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
+        kind = torch.float32 if sums.next is None else torch.uint8
+        zero = torch.zeros_like(sums.unit, dtype=torch.int64)
+        self.arguments = (1.0, 0, packed, sums.unit, zero, bias, *geometry, 1.0, 0, kind, "none", [], "")
+        self.scale = sums.scale[:, None, None]
+        self.anchor = torch.full_like(self.scale, ANCHOR - sums.low)
+
+    def __deepcopy__(self, _: dict) -> "Int8":
+        return self  # it never changes, and PyTorch cannot copy packed weights
+
+    def read(self, x: Tensor) -> Tensor:
+        """The integers that are summed, of any float32 tensor (B, C, H, W)."""
+        return torch.addcmul(self.anchor, x, self.scale).clamp_(ANCHOR, ANCHOR + 255).view(torch.int32).to(torch.uint8)
+
+    def take(self, values: Tensor) -> Tensor:
+        """The integers that are summed, of bytes, where the smallest a is 0."""
+        return values
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """The convolution of what `read`, or a convolution that hands on, has given."""
+        return torch.ops.onednn.qconv2d_pointwise(a, *self.arguments)
+
+
+Backend = type[Float32] | type[Int8]
+
+BACKENDS: dict[str, Backend] = {"int8": Int8, "float32": Float32}
+
+
+def choose_backend(device: torch.device) -> Backend:
+    """The fastest backend that is exact on this machine; NVC_BACKEND in the environment overrides it.
+
+    Raises:
+        ValueError: NVC_BACKEND names another backend.
+    """
+    if forced := os.environ.get("NVC_BACKEND"):
+        if forced not in BACKENDS:
+            raise ValueError(f"NVC_BACKEND is {forced!r}, which is none of {', '.join(BACKENDS)}; correct or unset it")
+        return BACKENDS[forced]
+    if device.type != "cpu":
+        return Float32
+    with torch.inference_mode():
+        return min(BACKENDS.values(), key=seconds)
+
+
+def seconds(backend: Backend) -> float:
+    """What a typical pair of layers takes, or infinity where its results are wrong or there are none."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randint(-140, 141, (1, 96, 32, 32), generator=generator) + 0.5
+    # Neighbouring products of the largest integers, which 16-bit sums cannot hold.
+    weight = torch.randint(0, 2, (192, 96, 1, 1), generator=generator) * 254.0 - 127
+    deep = torch.randint(-127, 128, (192, 1, 3, 3), generator=generator).float()
+    ones = torch.ones(192)
+    try:
+        first = backend(Sums(weight, 1000 * ones, ones / 4096, torch.ones(96), -128, 0, 1, 0, 1))
+        second = backend(Sums(deep, -1000 * ones, ones / 512, ones, 0, None, 1, 1, 192))
+        times = []
+        for _ in range(6):
+            begin = perf_counter()
+            result = second(first(first.read(x.contiguous(memory_format=torch.channels_last))))
+            times.append(perf_counter() - begin)
+    except (RuntimeError, AttributeError, NotImplementedError):  # this processor or this PyTorch cannot
+        return math.inf
+    a = x.double().round().clamp(-128, 127)
+    hidden = ((F.conv2d(a, weight.double()) + 1000) / 4096).round().clamp(0, 255)
+    expected = (F.conv2d(hidden, deep.double(), padding=1, groups=192) - 1000) / 512
+    return min(times) if torch.equal(result.double(), expected) else math.inf
