@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+ACTIVATION = 255
+"""The range of activations: they are bytes, from 0 or from -128 on."""
 EXACT_SUM = 1 << 24
 """Integers below this are exact in float32."""
 ANCHOR = 1.5 * 2.0**23
@@ -36,7 +38,7 @@ class Sums:
 
     def reach(self) -> Tensor:
         """What no sum of an output channel exceeds, whichever backend computes it: (outputs,)."""
-        return 255 * self.weight.abs().sum((1, 2, 3)) + self.bias.abs() - (self.next or 0) / self.unit
+        return ACTIVATION * self.weight.abs().sum((1, 2, 3)) + self.bias.abs() - (self.next or 0) / self.unit
 
 
 class Float32:
@@ -49,7 +51,7 @@ class Float32:
 
     def read(self, x: Tensor) -> Tensor:
         """The integers that are summed, of any float32 tensor (B, C, H, W)."""
-        return (x * self.scale).round_().clamp_(self.sums.low, self.sums.low + 255)
+        return (x * self.scale).round_().clamp_(self.sums.low, self.sums.low + ACTIVATION)
 
     def take(self, values: Tensor) -> Tensor:
         """The integers that are summed, of bytes, where the smallest a is 0."""
@@ -59,7 +61,7 @@ class Float32:
         """The convolution of what `read`, or a convolution that hands on, has given."""
         s = self.sums
         total = F.conv2d(a, self.weight, s.bias, s.stride, s.padding, 1, s.groups).mul_(self.unit)
-        return total if s.next is None else total.round_().clamp_(s.next, s.next + 255)
+        return total if s.next is None else total.round_().clamp_(s.next, s.next + ACTIVATION)
 
 
 class Int8:
@@ -81,7 +83,7 @@ class Int8:
 
     def read(self, x: Tensor) -> Tensor:
         """The integers that are summed, of any float32 tensor (B, C, H, W)."""
-        return torch.addcmul(self.anchor, x, self.scale).clamp_(ANCHOR, ANCHOR + 255).view(torch.int32).to(torch.uint8)
+        return torch.addcmul(self.anchor, x, self.scale).clamp_(ANCHOR, ANCHOR + ACTIVATION).view(torch.int32).to(torch.uint8)
 
     def take(self, values: Tensor) -> Tensor:
         """The integers that are summed, of bytes, where the smallest a is 0."""

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backends import EXACT_SUM, Backend, Float32, Int8, Sums
+from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums
 from models.presets import RATES
 
 STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
 """Fractional bits of a stream tensor, and its largest integer."""
 CONTEXT_LIMIT = (1 << 14) - 1
 """The largest integer of a context: so that it can be warped with weights of 10 bits."""
-ACTIVATION, WEIGHT, WIDE_WEIGHT = 255, 127, 127 * 128 + 63
-"""The range of activations, and the largest weights of convolutions."""
+WEIGHT, WIDE_WEIGHT = 127, 127 * 128 + 63
+"""The largest weights of convolutions."""
 FINEST, COARSEST = 22, -24
 """Fractional bits that a convolution's weights may have."""
 OCTAVE = 128
@@ -147,6 +147,15 @@ class Convolution(Exact):
         bias = self.bias.detach().abs().clamp(min=1.0)  # is a multiple of the same step, and must not take the range of the sums
         self.fraction.copy_(torch.minimum((limit / size).log2().floor(), FINEST - bias.log2().ceil()))
 
+    def _sums(self) -> Sums:
+        """What the exact form sums up."""
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        """Refuse integers whose sums are not proved to be exact."""
+        if (self._sums().reach() >= EXACT_SUM).any():
+            raise RangeError("sums of a layer could reach 2^24")
+
 
 class Narrow(Convolution):
     """A convolution of 8-bit integers, with ReLU before it if `relu`.
@@ -243,8 +252,8 @@ class Narrow(Convolution):
     @torch.no_grad()
     def restore(self, integers: dict[str, Tensor]) -> None:
         weight, bias = integers["weight"].float(), integers["bias"].float()
-        if (weight.abs().sum((1, 2, 3)) * ACTIVATION + bias.abs() >= EXACT_SUM).any() or weight.abs().max() > WEIGHT or _outside(integers["fraction"], COARSEST, FINEST):
-            raise RangeError("sums of a layer could reach 2^24")
+        if _outside(weight, -WEIGHT, WEIGHT) or _outside(integers["fraction"], COARSEST, FINEST):
+            raise RangeError("weights of a layer are out of range")
         if _outside(integers["reads"], COARSEST, -COARSEST):
             raise RangeError("exponents of a layer are out of range")
         for name in ("reads", "fraction"):
@@ -252,6 +261,7 @@ class Narrow(Convolution):
         fraction = self.fraction.float()
         self.weight.copy_(weight * torch.exp2(-self._absorbed(self.reads.float()) - fraction[:, None, None, None]))
         self.bias.copy_(bias * torch.exp2(-fraction))
+        self._check()
 
 
 class Wide(Convolution):
@@ -264,18 +274,17 @@ class Wide(Convolution):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
         self.grid = Grid()
-        self.prepared: Float32 | Int8 | None = None
+        self.prepared: tuple[Float32 | Int8, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """In float, or exactly: a stream tensor."""
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
-        bias = self._bias()
         if torch.is_grad_enabled():
             weight = self._weight() * torch.exp2(-self.fraction.float())[:, None, None, None]
             with torch.autocast(x.device.type, enabled=False):
-                return self.grid.add(bias, self.convolve(x.float(), weight))
-        kernel = self.prepared if self.prepared is not None else Float32(self._sums())
+                return self.grid.add(self._bias(), self.convolve(x.float(), weight))
+        kernel, bias = self.prepared if self.prepared is not None else (Float32(self._sums()), self._bias())
         shifted = torch.add(x, self.grid.anchor + 8.0 + 2.0**-5).permute(0, 2, 3, 1).contiguous()  # the lowest 16 bits are 2^15 + 2^7 + x
         pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
         high, low = kernel(kernel.take(pairs.permute(0, 3, 1, 2))).chunk(2, 1)
@@ -300,7 +309,7 @@ class Wide(Convolution):
         return Sums(weight, bias, torch.cat([256 * unit, unit]), ones, 0, None, 1, 0, 1)
 
     def prepare(self, backend: Backend) -> None:
-        self.prepared = backend(self._sums())
+        self.prepared = backend(self._sums()), self._bias().detach()
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)
@@ -319,8 +328,7 @@ class Wide(Convolution):
         self.fraction.copy_(integers["fraction"])
         self.weight.copy_(weight * torch.exp2(-self.fraction.float())[:, None, None, None])
         self.bias.copy_(integers["bias"] * 2.0**-STREAM_BITS)
-        if (self._sums().reach() >= EXACT_SUM).any():
-            raise RangeError("sums of a layer could reach 2^24")
+        self._check()
 
 
 class RateTable(Exact):
