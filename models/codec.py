@@ -18,6 +18,7 @@ from models.motion import Estimator, Motion
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.search import Search
+from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
 
 
@@ -25,9 +26,18 @@ from models.warp import compensate, warp_context
 class State:
     """What the decoder keeps from one frame to the next."""
 
-    picture: Planes  # decoded, 8-bit, aligned
+    pictures: tuple[Planes, ...]  # decoded, 8-bit, aligned; the newest first, at most REFERENCES since the keyframe
     context: Tensor  # c̃ (B, C, H/8, W/8)
-    vectors: Tensor  # (B, 2, H/8, W/8) int32
+    vectors: Tensor  # (B, 3, H/8, W/8) int32
+
+    @property
+    def picture(self) -> Planes:
+        """The newest."""
+        return self.pictures[0]
+
+    def after(self, picture: Planes, context: Tensor, vectors: Tensor) -> "State":
+        """The state one frame later."""
+        return State((picture, *self.pictures[: REFERENCES - 1]), context, vectors)
 
 
 @dataclass(frozen=True)
@@ -98,14 +108,14 @@ class Codec(nn.Module):
         latent, bits = self.intra.latent(y, None, rate)
         context, detail = self.intra.synthesise(latent, rate)
         planes = to_planes(self.intra.reconstruct(context, detail, rate))
-        state = State(planes.detach().rounded(), context, _still(context))
+        state = State((planes.detach().rounded(),), context, still(context))
         return Trained(state, planes, bits, torch.zeros_like(bits))
 
     def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool, search: Search) -> Trained:
         """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on."""
         with torch.no_grad():
-            vectors = search(picture.y, state.picture.y, state.vectors, rate)
-            reference = self.inter.grid(to_features(compensate(state.picture, vectors)))
+            vectors = search(picture.y, [past.y for past in state.pictures], state.vectors, rate)
+            reference = self.inter.grid(to_features(compensate(state.pictures[: search.references.count], vectors)))
         motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
         memory = self._memory(state, vectors, reference, refresh)
         context = self.inter.predict(reference, memory, rate)
@@ -114,7 +124,7 @@ class Codec(nn.Module):
         context, detail = self.inter.synthesise(latent, context, rate)
         context = self.inter.filtered(context, filtered, rate)
         planes = to_planes(self.inter.reconstruct(context, detail, reference, rate))
-        return Trained(State(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
+        return Trained(state.after(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
     def enhance(self, planes: Planes, context: Tensor, rate: Tensor) -> Planes:
         """The out-of-loop filter F_out on a decoded picture; float, not rounded."""
@@ -124,10 +134,10 @@ class Codec(nn.Module):
     # Coding. Encoder and decoder run the same functions on the same numbers.
 
     def symbols(self, height: int, width: int) -> int:
-        """The most symbols that a frame of an aligned size can have: y, z, and a flag and two differences for every vector."""
+        """The most symbols that a frame of an aligned size can have: y, z, and a flag and three differences for every vector."""
         y = self.preset.latent * (height // 16) * (width // 16)
         z = self.preset.hyper * -(-height // 64) * -(-width // 64)
-        return y + z + 3 * (height // 8) * (width // 8)
+        return y + z + 4 * (height // 8) * (width // 8)
 
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolEncoder) -> State:
         """Write a keyframe; returns the decoder's state after it."""
@@ -146,7 +156,7 @@ class Codec(nn.Module):
         reference, context = self._predict(state, rate, vectors, refresh)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
         latent = self.inter.latent.encode(y, context, rate, coder)
-        return Unfiltered(self.inter, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
+        return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
     def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
         """Read a P-frame, up to the filter."""
@@ -154,14 +164,15 @@ class Codec(nn.Module):
         reference, context = self._predict(state, rate, vectors, refresh)
         height, width = (size // 2 for size in vectors.shape[2:])
         latent = self.inter.latent.decode(context, rate, height, width, coder)
-        return Unfiltered(self.inter, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
+        return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
     def _keyframe(self, latent: Tensor, rate: Tensor) -> State:
         context, detail = self.intra.synthesise(latent, rate)
-        return State(to_planes(self.intra.reconstruct(context, detail, rate)).rounded(), context, _still(context))
+        return State((to_planes(self.intra.reconstruct(context, detail, rate)).rounded(),), context, still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
-        reference = self.inter.grid(to_features(compensate(state.picture, vectors)))
+        used = state.pictures[: 1 + int(vectors[:, 2].max())]
+        reference = self.inter.grid(to_features(compensate(used, vectors)))
         memory = self._memory(state, vectors, reference, refresh)
         return reference, self.inter.predict(reference, memory, rate)
 
@@ -177,6 +188,7 @@ class Unfiltered:
     """A decoded P-frame of which only the in-loop filter is undecided."""
 
     inter: Inter
+    before: State
     reference: Tensor
     context: Tensor
     detail: Tensor
@@ -187,9 +199,4 @@ class Unfiltered:
         """The state with the filter on or off."""
         context = self.inter.filtered(self.context, filtered, self.rate)
         picture = to_planes(self.inter.reconstruct(context, self.detail, self.reference, self.rate)).rounded()
-        return State(picture, context, self.vectors)
-
-
-def _still(context: Tensor) -> Tensor:
-    """A field of zero vectors for pictures with this context."""
-    return torch.zeros((context.shape[0], 2, *context.shape[2:]), dtype=torch.int32, device=context.device)
+        return self.before.after(picture, context, self.vectors)

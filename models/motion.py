@@ -1,8 +1,8 @@
 """The entropy model of motion vectors: a pyramid from every eighth block to every block.
 
-Vectors of a level are predicted by the component-wise median of their four decoded neighbours and the vector of the
-frame before. First comes a flag, whether the prediction is wrong at all, then the differences. A vector that follows
-its neighbours costs a hundredth of a bit, so block sizes vary without being signalled.
+Vectors of a level are predicted by the medians of age and velocity, by component, of their four decoded neighbours and the
+vector of the frame before. First comes a flag, whether the prediction is wrong at all, then the differences. A vector
+that follows its neighbours costs a hundredth of a bit, so block sizes vary without being signalled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,29 +15,51 @@ from torch.nn import functional as F
 from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
+from models.vectors import REFERENCES, displaced, velocity
 
 LEVELS = (8, 4, 2, 1)
 SIDE = 16
 
 LIMIT = 1 << 15
-"""Vectors have 16 bits, whatever the differences that a damaged stream may hold."""
+"""Displacements have 16 bits, whatever the differences that a damaged stream may hold."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Vectors of the pyramid that are coded together, and what they are predicted from."""
+
+    kind: int  # which estimator is theirs: level and pattern
+    where: tuple  # index into (B, 3, h, w)
+    near: list[Tensor]  # four decoded neighbours (B, 3, h', w'), none on the highest level, and the vectors of the frame before
+    speed: Tensor  # (B, 2, h', w') the median of their velocities
+    base: Tensor  # (B, 3, h', w') the prediction: that velocity at the median of their ages
+
+    def difference(self, vectors: Tensor) -> Tensor:
+        """What vectors (B, 3, h', w') differ from the prediction, their displacements from the predicted ones at their age."""
+        age = vectors[:, 2:]
+        return torch.cat([vectors[:, :2] - displaced(self.speed, age)[:, :2], age - self.base[:, 2:]], 1)
+
+    def vectors(self, difference: Tensor) -> Tensor:
+        """The inverse of `difference`, for any difference."""
+        age = (self.base[:, 2:] + difference[:, 2:]).clamp(0, REFERENCES - 1)
+        moved = displaced(self.speed, age)[:, :2] + difference[:, :2]
+        return torch.cat([moved.clamp(-LIMIT, LIMIT - 1), age], 1)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Vectors that are coded together: where they are, what they are predicted to be, and how sure that is."""
+    """A place, and how sure its prediction is."""
 
-    where: tuple  # index into (B, 2, h, w)
-    base: Tensor  # (B, 2, h', w') int32
-    logit: Tensor  # (B, 1, h', w') log-odds that the base is wrong
-    scale: Tensor  # (B, 2, h', w') logarithm of the scale of a wrong base's difference
+    place: Place
+    logit: Tensor  # (B, 1, h', w') log-odds that the prediction is wrong
+    scale: Tensor  # (B, 3, h', w') logarithm of the scale of a wrong prediction's difference
 
 
 class Estimator(nn.Sequential):
     """From the neighbourhood of one vector to the distribution of its difference."""
 
     def __init__(self):
-        super().__init__(Narrow(11 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 3, relu=True))
+        super().__init__(Narrow(17 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 4, relu=True))
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -45,7 +67,7 @@ class Estimator(nn.Sequential):
 
 
 class Motion(nn.Module):
-    """Codes vector fields (B, 2, H/8, W/8).
+    """Codes vector fields (`models/vectors.py`).
 
     Args:
         context: channels of the context of the frame before, which tells where objects are.
@@ -61,7 +83,7 @@ class Motion(nn.Module):
         """Training: bits of a field for each sample, (B,)."""
         total = 0
         for step in self._steps(field, previous, memory, rate):
-            difference = field[step.where] - step.base
+            difference = step.place.difference(field[step.place.where])
             wrong = (difference != 0).any(1, keepdim=True)
             bits = flag_bits(wrong, step.logit) + wrong * laplace_bits(difference, step.scale).sum(1, keepdim=True)
             total = total + bits.sum((1, 2, 3))
@@ -70,7 +92,7 @@ class Motion(nn.Module):
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolEncoder) -> None:
         """Write the field of one frame."""
         for step in self._steps(field, previous, memory, rate):
-            difference = field[step.where] - step.base
+            difference = step.place.difference(field[step.place.where])
             wrong = (difference != 0).any(1, keepdim=True)
             coder.write(wrong, flag_index(step.logit))
             wrong = wrong.expand_as(difference)
@@ -80,10 +102,10 @@ class Motion(nn.Module):
         """Read the field of one frame."""
         field = torch.zeros_like(previous)
         for step in self._steps(field, previous, memory, rate):
-            wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.base)
-            vectors = step.base.clone()
-            vectors[wrong] += coder.read(scale_index(step.scale)[wrong])
-            field[step.where] = vectors.clamp_(-LIMIT, LIMIT - 1)
+            wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.place.base)
+            difference = torch.zeros_like(step.place.base)
+            difference[wrong] = coder.read(scale_index(step.scale)[wrong])
+            field[step.place.where] = step.place.vectors(difference)
         return field
 
     def _steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
@@ -91,23 +113,14 @@ class Motion(nn.Module):
         side = F.relu(self.side(memory))
         quality = rate[:, None, None, None].float() / RATES - 0.5
         for place in pyramid(field, previous):
-            base = place.base
-            near = [(n - base).float().clamp(-64, 64) / 8 for n in (*(place.around or 4 * [base]), place.past)]
-            features = torch.cat([*near, quality.expand_as(base[:, :1])], 1)
+            base, age = place.base, place.base[:, 2:]
+            near = [*(place.near[:-1] or 4 * [base]), place.near[-1]]
+            moved = [(displaced(velocity(n), age) - base)[:, :2].float().clamp(-64, 64) / 8 for n in near]
+            ages = [(n[:, 2:] - age).float() for n in near]
+            features = torch.cat([*moved, quality.expand_as(age), *ages, age], 1)
             features = torch.cat([features.to(side.dtype), side[place.where]], 1)
-            logit, scale = self.grid(self.estimators[place.kind](features).float()).split((1, 2), 1)
-            yield Step(place.where, base, logit, scale)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Vectors of the pyramid that are coded together, and what they are predicted from."""
-
-    kind: int  # which estimator is theirs: level and pattern
-    where: tuple  # index into (B, 2, h, w)
-    around: list[Tensor]  # four decoded neighbours (B, 2, h', w'), or none on the highest level
-    past: Tensor  # vectors of the frame before
-    base: Tensor  # the prediction: the median of all these
+            logit, scale = self.grid(self.estimators[place.kind](features).float()).split((1, 3), 1)
+            yield Step(place, logit, scale)
 
 
 def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
@@ -116,9 +129,10 @@ def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
 
     def place(kind: int, rows: slice, columns: slice, around: list[Tensor]) -> Place:
         where = (every, every, rows, columns)
-        past = previous[where]
-        base = torch.stack([*around, past]).median(0).values if around else past
-        return Place(kind, where, around, past, base)
+        near = [*around, previous[where]]
+        speed = torch.stack([velocity(n) for n in near]).median(0).values
+        age = torch.stack([n[:, 2:] for n in near]).median(0).values
+        return Place(kind, where, near, speed, displaced(speed, age))
 
     top = LEVELS[0]
     yield place(0, slice(0, None, top), slice(0, None, top), [])

@@ -7,6 +7,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from models.fusion import fused
 from models.motion import pyramid
 from models.presets import lagrangian
+from models.vectors import displaced, velocity
 from models.warp import BLOCK, LUMA_TAPS
 
 COARSE = 4
@@ -38,7 +40,7 @@ RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 def neighbours(field: Tensor) -> Tensor:
-    """The vectors above, below, left and right: (B, 2, h, w) -> (4, B, 2, h, w); the border repeats."""
+    """The vectors above, below, left and right: (B, 3, h, w) -> (4, B, 3, h, w); the border repeats."""
     wide = F.pad(field.float(), (1, 1, 1, 1), mode="replicate").to(field.dtype)
     return torch.stack([wide[..., :-2, 1:-1], wide[..., 2:, 1:-1], wide[..., 1:-1, :-2], wide[..., 1:-1, 2:]])
 
@@ -49,27 +51,71 @@ def median(candidates: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A picture at all quarter-sample positions, from which blocks are read."""
+class Centre:
+    """What vectors are predicted to be: the medians of their neighbours' velocities (B, 2, h, w) and ages (B, 1, h, w)."""
 
-    planes: Tensor  # (B, 16, H + 2·MARGIN, W + 2·MARGIN), contiguous
+    speed: Tensor
+    age: Tensor
 
     @classmethod
-    def of(cls, luma: Tensor) -> "Reference":
-        """From luma (B, 1, H, W); beyond its border the nearest sample repeats."""
-        wide = F.pad(luma.float(), (MARGIN,) * 4, mode="replicate")
-        return cls(phases(wide))
+    def of(cls, around: Tensor) -> "Centre":
+        """From neighbours (4, B, 3, h, w)."""
+        return cls(median(torch.stack([velocity(field) for field in around])), median(around[:, :, 2:]))
+
+    @property
+    def vectors(self) -> Tensor:
+        """(B, 3, h, w)."""
+        return displaced(self.speed, self.age)
+
+    def difference(self, field: Tensor) -> Tensor:
+        """What vectors (B, 3, h, w) differ from the prediction."""
+        age = field[:, 2:]
+        return torch.cat([field[:, :2] - displaced(self.speed, age)[:, :2], age - self.age], 1)
+
+
+class References:
+    """Pictures at all quarter-sample positions, from which blocks are read. Those of the call before are not made anew.
+
+    Args:
+        count: how many pictures at most; fewer where they would take over a gigabyte.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+        self.slots: list[Tensor | None] = []  # the pictures of a ring
+        self.planes = torch.empty(0, dtype=torch.uint8)  # (N, B, 16, H + 2·MARGIN, W + 2·MARGIN)
+        self.order = torch.empty(0, dtype=torch.int32)  # where in the ring the picture of each age is
+
+    def update(self, pictures: Sequence[Tensor]) -> None:
+        """Read blocks from these from now on: luma (B, 1, H, W) of 8 bits, the newest first; border samples repeat."""
+        batch, _, height, width = pictures[0].shape
+        shape = (batch, 16, height + 2 * MARGIN, width + 2 * MARGIN)
+        if self.planes.shape[1:] != shape or self.planes.device != pictures[0].device:
+            count = max(1, min(self.count, (1 << 30) // math.prod(shape)))
+            self.planes = torch.empty((count, *shape), dtype=torch.uint8, device=pictures[0].device)
+            self.slots = [None] * count
+        pictures = pictures[: len(self.slots)]
+        for picture in pictures:
+            if not any(known is picture for known in self.slots):
+                free = next(k for k, known in enumerate(self.slots) if not any(known is other for other in pictures))
+                self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
+                self.slots[free] = picture
+        order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
+        self.order = torch.tensor(order, dtype=torch.int32, device=self.planes.device)
+
+    def __len__(self) -> int:
+        return len(self.order)
 
     def blocks(self, field: Tensor, block: int) -> Tensor:
-        """The block that each vector points to: (B, 2, h, w) -> (B, h, w, block, block)."""
-        lines = _lines(field, block, self.planes.shape)
+        """The block that each vector points to: (B, 3, h, w) -> (B, h, w, block, block) uint8."""
+        lines = _lines(field, self.order, block, self.planes.shape[1:])
         windows = self.planes.as_strided((self.planes.numel() - block + 1, block), (1, 1))
         return windows.index_select(0, lines.reshape(-1)).view(*lines.shape, block)
 
 
 @fused
-def _lines(field: Tensor, block: int, shape: tuple[int, int, int, int]) -> Tensor:
-    """Where each line of the blocks that vectors point to begins in planes of this shape: (B, 2, h, w) -> (B, h, w, block)."""
+def _lines(field: Tensor, order: Tensor, block: int, shape: tuple[int, int, int, int]) -> Tensor:
+    """Where each line of the blocks that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, block)."""
     batch, count, tall, wide = shape
     device = field.device
     rows, columns = (torch.arange(size, device=device, dtype=torch.int32) * block for size in field.shape[2:])
@@ -77,8 +123,8 @@ def _lines(field: Tensor, block: int, shape: tuple[int, int, int, int]) -> Tenso
     y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
     x = (columns + (field[:, 1] >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
     phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
-    plane = torch.arange(batch, device=device, dtype=torch.int32)[:, None, None] * count + phase
-    start = (plane * tall + y) * wide + x  # (B, h, w)
+    picture = order[field[:, 2]] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
+    start = ((picture * count + phase) * tall + y) * wide + x  # (B, h, w)
     return start[..., None] + torch.arange(block, device=device, dtype=torch.int32) * wide
 
 
@@ -112,29 +158,29 @@ def tiles(plane: Tensor, block: int) -> Tensor:
     return plane.view(batch, height // block, block, width // block, block).transpose(2, 3).contiguous()
 
 
-def vector_cost(reference: Reference, current: Tensor, field: Tensor, centre: Tensor, multiplier: Tensor) -> Tensor:
+def vector_cost(references: References, current: Tensor, field: Tensor, difference: Tensor | None, multiplier: Tensor) -> Tensor:
     """Bits that the vector of each block and its error are worth: (B, h, w).
 
     Args:
-        reference: what is predicted from.
+        references: what is predicted from.
         current: the picture in blocks, (B, h, w, block, block).
-        field: the vectors to judge, (B, 2, h, w).
-        centre: what they are predicted to be, the same shape.
+        field: the vectors to judge, (B, 3, h, w).
+        difference: of them to what they are predicted to be; None: their own bits do not count.
         multiplier: λ of each sample, (B,).
     """
-    return _cost(reference.blocks(field, current.shape[-1]), current, field - centre, multiplier)
+    return _cost(references.blocks(field, current.shape[-1]), current, difference, multiplier)
 
 
 @fused
-def _cost(blocks: Tensor, current: Tensor, difference: Tensor, multiplier: Tensor) -> Tensor:
+def _cost(blocks: Tensor, current: Tensor, difference: Tensor | None, multiplier: Tensor) -> Tensor:
     count = blocks.shape[3] * blocks.shape[4]
-    variance = blocks.sub_(current).square_().sum((3, 4)) / count
-    error = count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
-    return INHERITED * error + vector_bits(difference)
+    variance = (blocks.float() - current).square_().sum((3, 4)) / count
+    error = INHERITED * count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
+    return error if difference is None else error + vector_bits(difference)
 
 
 def vector_bits(difference: Tensor) -> Tensor:
-    """A guess at the bits of vectors from their differences to the prediction: (B, 2, h, w) -> (B, h, w)."""
+    """A guess at the bits of vectors from their differences to the prediction: (B, 3, h, w) -> (B, h, w)."""
     distance = difference.abs().float()
     return 2 * torch.log2(1 + distance).sum(1) + 3 * (distance.sum(1) > 0)
 
@@ -171,63 +217,80 @@ class Search:
     Args:
         reach: largest displacement of the coarse search, in luma samples.
         thorough: test more candidates; for encoding rather than training.
+        references: how many pictures to search.
     """
 
-    def __init__(self, reach: int = 48, thorough: bool = True):
+    def __init__(self, reach: int = 48, thorough: bool = True, references: int = 4):
         self.reach, self.thorough = reach, thorough
+        self.references = References(references)
 
     @torch.no_grad()
-    def __call__(self, current: Tensor, reference: Tensor, previous: Tensor, rate: Tensor) -> Tensor:
-        """Vectors (B, 2, H/8, W/8) int32 that predict `current` from `reference`, both luma (B, 1, H, W) of 8 bits.
+    def __call__(self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor) -> Tensor:
+        """Vectors (B, 3, H/8, W/8) int32 that predict `current` from earlier pictures, all luma (B, 1, H, W) of 8 bits.
 
         Args:
+            pictures: the newest first.
             previous: vectors of the frame before, for temporal candidates.
             rate: rate point of each sample, (B,); low qualities get smoother vectors.
         """
+        self.references.update(pictures)
         multiplier = lagrangian(rate.double()).float()
-        plane, past_plane = current[:, 0].float(), reference[:, 0].float()
-        field = _coarse(plane, past_plane, self.reach)
-        planes, large, small = Reference.of(reference), tiles(plane, 2 * BLOCK), tiles(plane, BLOCK)
-        past = previous[..., ::2, ::2]
+        plane = current[:, 0].float()
+        field = _coarse(plane, pictures[0][:, 0].float(), self.reach)
+        field = torch.cat([field, torch.zeros_like(field[:, :1])], 1)
+        large, small = tiles(plane, 2 * BLOCK), tiles(plane, BLOCK)
+        past = velocity(previous[..., ::2, ::2])
+        moved = displaced(past, torch.zeros_like(field[:, 2:]))
         for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
-            field = self._refine(planes, large, field, [median(around), *around, torch.zeros_like(field), past], (), multiplier)
-        steps = (8, 4, 2, 1) if self.thorough else (6, 2)
-        field = self._refine(planes, large, field, [], steps, multiplier)
-        field = field.repeat_interleave(2, 2).repeat_interleave(2, 3)
+            field = self._refine(large, field, [Centre.of(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier)
+        field = self._refine(large, field, [], (8, 4, 2, 1) if self.thorough else (6, 2), multiplier)
+        older = []
+        for age in range(1, len(self.references)):
+            ages = torch.full_like(field[:, 2:], age)
+            start = displaced(velocity(field), ages)
+            extra = [displaced(past, ages), *older[-1:]]
+            older.append(self._refine(large, start, [displaced(velocity(c), ages) for c in extra], (4, 2, 1), multiplier))
+        newest = field
+        field = self._refine(large, field, older, (), multiplier)
+        if older:
+            around = neighbours(field)
+            field = self._refine(large, field, [Centre.of(around).vectors, *around], (), multiplier)
+        field, *others = (f.repeat_interleave(2, 2).repeat_interleave(2, 3) for f in (field, newest, *older))
         start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
-        steps = (4, 2, 1) if self.thorough else (1,)
-        field = self._refine(planes, small, field, start, steps, multiplier)
+        if older:
+            start += others
+        field = self._refine(small, field, start, (4, 2, 1) if self.thorough else (1,), multiplier)
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
-            field = self._refine(planes, small, field, [median(around), *around], (), multiplier)
-        return self._prune(planes, small, field, previous, multiplier)
+            field = self._refine(small, field, [Centre.of(around).vectors, *around], (), multiplier)
+        return self._prune(small, field, previous, multiplier)
 
-    def _prune(self, planes: Reference, current: Tensor, field: Tensor, previous: Tensor, multiplier: Tensor) -> Tensor:
+    def _prune(self, current: Tensor, field: Tensor, previous: Tensor, multiplier: Tensor) -> Tensor:
         """Go through the field as it will be coded, and take the prediction where the better vector is not worth its bits."""
         field = field.clone()
-        error = vector_cost(planes, current, field, field, multiplier)
+        error = vector_cost(self.references, current, field, None, multiplier)
         for place in pyramid(field, previous):
             predicted = field.clone()
             predicted[place.where] = place.base
-            others = vector_cost(planes, current, predicted, predicted, multiplier)
+            others = vector_cost(self.references, current, predicted, None, multiplier)
             own, blocks = field[place.where], (place.where[0], *place.where[2:])
-            bits = PRUNE * vector_bits(own - place.base)
+            bits = PRUNE * vector_bits(place.difference(own))
             keep = error[blocks] + bits < others[blocks]
             field[place.where] = torch.where(keep[:, None], own, place.base)
             error[blocks] = torch.where(keep, error[blocks], others[blocks])
         return field
 
     def _refine(
-        self, planes: Reference, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor
+        self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor
     ) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
-        centre = median(neighbours(field))
-        best = vector_cost(planes, current, field, centre, multiplier)
+        centre = Centre.of(neighbours(field))
+        best = vector_cost(self.references, current, field, centre.difference(field), multiplier)
 
         def consider(candidate: Tensor) -> None:
             nonlocal best, field
-            cost = vector_cost(planes, current, candidate, centre, multiplier)
+            cost = vector_cost(self.references, current, candidate, centre.difference(candidate), multiplier)
             better = cost < best
             best = torch.where(better, cost, best)
             field = torch.where(better[:, None], candidate, field)
@@ -237,5 +300,5 @@ class Search:
         for step in steps:
             middle = field
             for dy, dx in RING if self.thorough or current.shape[-1] > BLOCK else CROSS:
-                consider(torch.stack([middle[:, 0] + step * dy, middle[:, 1] + step * dx], 1))
+                consider(torch.stack([middle[:, 0] + step * dy, middle[:, 1] + step * dx, middle[:, 2]], 1))
         return field

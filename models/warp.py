@@ -1,9 +1,9 @@
 """Motion compensation: overlapped blocks on the picture, bilinear on the context. Exact: integers throughout.
 
-Vectors are (B, 2, H/8, W/8) int32, vertical then horizontal, in quarter luma samples, one for each 8×8 block. They
-point from a block to where its content was in the previous picture. Positions outside the picture repeat its border.
+Positions outside a picture repeat its border.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.fusion import fused
 from models.picture import Planes
+from models.vectors import displaced, velocity
 
 BLOCK = 8
 """Luma samples of a block's side; the chroma block is half of it."""
@@ -57,27 +58,28 @@ def _weights(block: int, device: torch.device) -> Tensor:
 
 
 def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
-    """Planes predicted from overlapped blocks: (B, P, H, W) -> the same, in exact multiples of 2^-14.
+    """Planes predicted from overlapped blocks of N pictures: (B, N, P, H, W) -> (B, P, H, W), in exact multiples of 2^-14.
 
     Every block predicts a window that reaches half a block beyond it on all sides; windows are weighted and added.
     A ring of blocks around the picture repeats those at the border.
     """
-    batch, count, height, width = planes.shape
+    batch, pictures, count, height, width = planes.shape
     parts = len(taps).bit_length() - 1  # a whole sample is 2^parts units of the vectors
     size, before = 2 * block, len(taps[0]) // 2 - 1
     line = size + len(taps[0]) - 1  # samples that one line of a window is interpolated from
-    ring = F.pad(vectors.float(), (1, 1, 1, 1), mode="replicate").int()  # (B, 2, h + 2, w + 2)
+    ring = F.pad(vectors.float(), (1, 1, 1, 1), mode="replicate").int()  # (B, 3, h + 2, w + 2)
     rows, columns = ring.shape[2:]
     first = -block - block // 2 - before  # where the window of the ring's first block is read, without a vector
     down = torch.arange(rows, device=planes.device, dtype=torch.int32)[:, None] * block + first + (ring[:, 0] >> parts)
     right = torch.arange(columns, device=planes.device, dtype=torch.int32) * block + first + (ring[:, 1] >> parts)
 
     # Beyond the border the nearest sample repeats; so windows that lie wholly outside may all begin at the same place.
-    padded = F.pad(planes, (line, line, line, line), mode="replicate").reshape(-1)
+    padded = F.pad(planes.flatten(1, 2), (line, line, line, line), mode="replicate").reshape(-1)
     tall, wide = height + 2 * line, width + 2 * line
     start = (down.clamp(-line, height) + line) * wide + right.clamp(-line, width) + line  # (B, h + 2, w + 2)
-    plane = torch.arange(batch * count, device=planes.device).view(batch, count, 1, 1) * (tall * wide)
-    lines = (plane + start[:, None]).reshape(-1, 1) + torch.arange(line, device=planes.device) * wide
+    picture = torch.arange(batch, device=planes.device)[:, None, None] * pictures + ring[:, 2].clamp(max=pictures - 1)
+    plane = picture[:, None] * count + torch.arange(count, device=planes.device)[:, None, None]  # (B, P, h + 2, w + 2)
+    lines = (plane * (tall * wide) + start[:, None]).reshape(-1, 1) + torch.arange(line, device=planes.device) * wide
     windows = padded.as_strided((padded.numel() - line + 1, line), (1, 1))[lines]  # (N, line, line)
 
     def interpolate(axis: int) -> Tensor:
@@ -95,21 +97,24 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     return whole[:, :, half : half + height, half : half + width] / (64 * size * size)
 
 
-def compensate(reference: Planes, vectors: Tensor) -> Planes:
-    """Overlapped block motion compensation of an aligned 8-bit picture; not rounded to 8 bits again."""
-    luma = _compensate(reference.y, vectors, LUMA_TAPS, BLOCK)
-    chroma = _compensate(torch.cat([reference.u, reference.v], 1), vectors, CHROMA_TAPS, BLOCK // 2)
-    return Planes(luma, *chroma.split(1, 1))
+def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
+    """Overlapped block motion compensation of aligned 8-bit pictures, the newest first; not rounded to 8 bits again.
+
+    Ages beyond the oldest picture mean that one.
+    """
+    luma = torch.stack([picture.y for picture in references], 1)
+    chroma = torch.stack([torch.cat([picture.u, picture.v], 1) for picture in references], 1)
+    return Planes(_compensate(luma, vectors, LUMA_TAPS, BLOCK), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2).split(1, 1))
 
 
 @fused
 def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
-    """Bilinear warp of features at 1/8 resolution by the blocks' vectors: (B, C, H/8, W/8) -> the same."""
+    """Bilinear warp of the previous features at 1/8 resolution, as blocks moved since then: (B, C, H/8, W/8) -> the same."""
     batch, channels, height, width = context.shape
     rows = torch.arange(height, device=context.device)[:, None]
     columns = torch.arange(width, device=context.device)
     unit = 4 * BLOCK
-    dy, dx = vectors[:, 0], vectors[:, 1]
+    dy, dx, _ = displaced(velocity(vectors), torch.zeros_like(vectors[:, 2:])).unbind(1)
     top, left = rows + dy // unit, columns + dx // unit
     down, across = (dy % unit).float(), (dx % unit).float()
     start = torch.arange(batch, device=context.device)[:, None, None] * height

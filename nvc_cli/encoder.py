@@ -59,7 +59,7 @@ class Encoder:
             filtered = False
             self.state = self.codec.encode_keyframe(source, rates, coder)
         else:
-            vectors = self.search(source.y, self.state.picture.y, self.state.vectors, rates)
+            vectors = self.search(source.y, [past.y for past in self.state.pictures], self.state.vectors, rates)
             unfiltered = self.codec.encode_frame(source, self.state, rates, vectors, False, coder)
             self.state, filtered = self._decide(source, unfiltered)
         self.since += 1

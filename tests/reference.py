@@ -89,7 +89,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 3:
+    if (version := reader.unsigned(1)) != 4:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -364,18 +364,32 @@ def to_picture(features: np.ndarray) -> Planes:
 # Motion compensation
 
 
-def interpolate(plane: np.ndarray, vectors: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """plane (rows, columns), vectors (2, rows, columns), one for each sample -> (rows, columns) in units of 1/64 of a grey level."""
+REFERENCES, UNIT_SPEED = 8, 840
+
+
+def velocity(vectors: np.ndarray) -> np.ndarray:
+    """vectors (3, ...): vertical, horizontal, age -> (2, ...)."""
+    return vectors[:2] * UNIT_SPEED // (vectors[2] + 1)
+
+
+def displacement(speed: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """velocities (2, ...), ages (...) -> (2, ...)."""
+    return (speed * (age + 1) + UNIT_SPEED // 2) // UNIT_SPEED
+
+
+def interpolate(planes: np.ndarray, vectors: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """planes (N, rows, columns), the newest first, vectors (3, rows, columns), one for each sample -> (rows, columns) in units of 1/64 of a grey level."""
     phases, count = taps.shape
-    rows, columns = plane.shape
+    rows, columns = planes.shape[1:]
+    picture = np.minimum(vectors[2], len(planes) - 1)
     y = phases * np.arange(rows)[:, None] + vectors[0]
     x = phases * np.arange(columns) + vectors[1]
-    total = np.zeros_like(plane)
+    total = np.zeros_like(planes[0])
     for i in range(count):
         row = np.clip(y // phases + i - (count // 2 - 1), 0, rows - 1)
         for j in range(count):
             column = np.clip(x // phases + j - (count // 2 - 1), 0, columns - 1)
-            total += taps[y % phases, i] * taps[x % phases, j] * plane[row, column]
+            total += taps[y % phases, i] * taps[x % phases, j] * planes[picture, row, column]
     return round_shift(total, 6)
 
 
@@ -387,20 +401,21 @@ def overlap(size: int, b: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     return (own, weight), (other, 2 * b - weight)
 
 
-def compensate(plane: np.ndarray, vectors: np.ndarray, b: int, taps: np.ndarray) -> np.ndarray:
-    """plane (rows, columns), vectors (2, rows / b, columns / b) -> (rows, columns) in units of 2^-16 of a grey level."""
-    total = np.zeros_like(plane)
-    for row, row_weight in overlap(plane.shape[0], b):
-        for column, column_weight in overlap(plane.shape[1], b):
-            total += interpolate(plane, vectors[:, row[:, None], column], taps) * row_weight[:, None] * column_weight
+def compensate(planes: np.ndarray, vectors: np.ndarray, b: int, taps: np.ndarray) -> np.ndarray:
+    """planes (N, rows, columns), vectors (3, rows / b, columns / b) -> (rows, columns) in units of 2^-16 of a grey level."""
+    total = np.zeros_like(planes[0])
+    for row, row_weight in overlap(planes.shape[1], b):
+        for column, column_weight in overlap(planes.shape[2], b):
+            total += interpolate(planes, vectors[:, row[:, None], column], taps) * row_weight[:, None] * column_weight
     return total * ((1 << 16) // (64 * (2 * b) ** 2))
 
 
 def warp_context(context: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """context (channels, rows, columns), vectors (2, rows, columns) -> (channels, rows, columns)."""
+    """context (channels, rows, columns), vectors (3, rows, columns) -> (channels, rows, columns)."""
     rows, columns = context.shape[1:]
-    row, i = np.divmod(32 * np.arange(rows)[:, None] + vectors[0], 32)
-    column, j = np.divmod(32 * np.arange(columns) + vectors[1], 32)
+    moved = displacement(velocity(vectors), np.zeros_like(vectors[2]))
+    row, i = np.divmod(32 * np.arange(rows)[:, None] + moved[0], 32)
+    column, j = np.divmod(32 * np.arange(columns) + moved[1], 32)
     total = np.zeros_like(context)  # times 32²
     for below, row_weight in enumerate((32 - i, i)):
         for right, column_weight in enumerate((32 - j, j)):
@@ -413,7 +428,7 @@ def warp_context(context: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def neighbours(grid: np.ndarray, odd_row: int, odd_column: int) -> np.ndarray:
-    """grid (2, R, Q) -> the four neighbours (4, 2, rows, columns) of its places of these parities."""
+    """grid (3, R, Q) -> the four neighbours (4, 3, rows, columns) of its places of these parities."""
     rows, columns = grid.shape[1:]
     offsets = [(-1, -1), (-1, 1), (1, -1), (1, 1)] if odd_row and odd_column else [(-1, 0), (1, 0), (0, -1), (0, 1)]
     if rows == 1:  # those at the left and right stand in for those above and below
@@ -429,25 +444,33 @@ def neighbours(grid: np.ndarray, odd_row: int, odd_column: int) -> np.ndarray:
     return np.stack([grid[:, reflect(row + i, rows), reflect(column + j, columns)] for i, j in offsets])
 
 
-def decode_step(network: Network, symbols: Symbols, estimator: str, base: np.ndarray, context: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """The vectors (2, rows, columns) of a step.
+def decode_step(network: Network, symbols: Symbols, estimator: str, context: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """The vectors (3, rows, columns) of a step.
 
-    base is like them; context (5, 2, rows, columns) has the four neighbours and the past, side (16, rows, columns).
+    context (n, 3, rows, columns) has the four neighbours, if there are any, and the past; side (16, rows, columns).
     """
-    near = np.clip(context - base, -64, 64).reshape(10, *base.shape[1:]) << UNIT - 3
+    middle = len(context) // 2
+    speed = np.sort([velocity(vectors) for vectors in context], 0)[middle]  # (2, rows, columns)
+    age = np.sort(context[:, 2], 0)[middle]
+    base = np.concatenate([displacement(speed, age), age[None]])
+    near = [*([base] * (5 - len(context))), *context]
+    moved = [np.clip(displacement(velocity(vectors), age) - base[:2], -64, 64) << UNIT - 3 for vectors in near]
+    ages = np.stack([*(vectors[2] - age for vectors in near), age]) << UNIT
     rate = np.full_like(base[:1], network.rate - 32) << UNIT - 6
-    x = network.narrow(f"{estimator}.0", np.concatenate([near, rate, side]))  # of 27 channels
+    x = network.narrow(f"{estimator}.0", np.concatenate([*moved, rate, ages, side]))  # of 33 channels
     x = network.narrow(f"{estimator}.1", x, relu=True)
     x = to_stream(network.narrow(f"{estimator}.2", x, relu=True))
     e, d = x[0], x[1:]
     flags = symbols.group(FIRST_FLAG + np.clip((4 * e >> UNIT) + 32, 0, 63))  # (rows, columns)
-    vectors = base.copy()
-    vectors[:, flags == 1] += symbols.group(scale_table(d[:, flags == 1]))  # (2, flagged)
-    return np.clip(vectors, -(1 << 15), (1 << 15) - 1)
+    difference = np.zeros_like(base)
+    difference[:, flags == 1] = symbols.group(scale_table(d[:, flags == 1]))  # (3, flagged)
+    age = np.clip(age + difference[2], 0, REFERENCES - 1)
+    moved = np.clip(displacement(speed, age) + difference[:2], -(1 << 15), (1 << 15) - 1)
+    return np.concatenate([moved, age[None]])
 
 
 def decode_vectors(network: Network, symbols: Symbols, past: np.ndarray, context: np.ndarray) -> np.ndarray:
-    """past (2, rows, columns), the vectors of the frame before; context (channels, rows, columns), its context -> new vectors."""
+    """past (3, rows, columns), the vectors of the frame before; context (channels, rows, columns), its context -> new vectors."""
     side = np.maximum(network.narrow("motion.side", context), 0)  # (16, rows, columns)
     vectors = np.zeros_like(past)
     steps = [(0, 8, 0, 0)] + [(2 * k + 1 + (not (i and j)), 4 >> k, i, j) for k in range(3) for i, j in ((1, 1), (1, 0), (0, 1))]
@@ -457,10 +480,8 @@ def decode_vectors(network: Network, symbols: Symbols, past: np.ndarray, context
         own = past[here]
         if own.size == 0:
             continue
-        around = np.stack([own] * 4) if s == 8 else neighbours(vectors[:, ::s, ::s], i, j)
-        around = np.concatenate([around, own[None]])  # (5, 2, rows, columns)
-        base = np.sort(around, 0)[2]  # the median; for s = 8, the past
-        vectors[here] = decode_step(network, symbols, f"motion.estimators.{estimator}", base, around, side[here])
+        around = own[None] if s == 8 else np.concatenate([neighbours(vectors[:, ::s, ::s], i, j), own[None]])  # (n, 3, rows, columns)
+        vectors[here] = decode_step(network, symbols, f"motion.estimators.{estimator}", around, side[here])
     return vectors
 
 
@@ -471,9 +492,9 @@ def decode_vectors(network: Network, symbols: Symbols, past: np.ndarray, context
 class State:
     """What a frame leaves to the next one."""
 
-    picture: Planes
+    pictures: list[Planes]  # the newest first, at most 8
     context: np.ndarray  # (channels, H / 8, W / 8)
-    vectors: np.ndarray  # (2, H / 8, W / 8): vertical, horizontal
+    vectors: np.ndarray  # (3, H / 8, W / 8): vertical, horizontal, age
 
 
 def clamp_context(x: np.ndarray) -> np.ndarray:
@@ -486,14 +507,14 @@ def decode_keyframe(network: Network, symbols: Symbols, rows: int, columns: int)
     x = network.stack("intra.decoder", up(network.wide("intra.from_latent.0", y)))
     context = clamp_context(network.wide("intra.to_context", x))
     features = network.wide("intra.leave", network.stack("intra.head", context)) + up(network.wide("intra.detail.0", y))
-    return State(to_picture(to_stream(features)), context, np.zeros((2, 2 * rows, 2 * columns), np.int64))
+    return State([to_picture(to_stream(features))], context, np.zeros((3, 2 * rows, 2 * columns), np.int64))
 
 
 def decode_p_frame(network: Network, symbols: Symbols, flags: int, before: State) -> State:
-    """A frame that is predicted from the one before."""
+    """A frame that is predicted from those before."""
     vectors = decode_vectors(network, symbols, before.vectors, before.context)
     kinds = (8, LUMA_TAPS), (4, CHROMA_TAPS), (4, CHROMA_TAPS)
-    r = to_stream(to_features([compensate(plane, vectors, *kind) for plane, kind in zip(before.picture, kinds)]))
+    r = to_stream(to_features([compensate(np.stack(planes), vectors, *kind) for planes, kind in zip(zip(*before.pictures), kinds)]))
     memory = network.wide("inter.refresh", r) if flags & REFRESH else warp_context(before.context, vectors)
     p = network.stack("inter.context", network.wide("inter.enter", np.concatenate([r, memory])))
     rows, columns = p.shape[1] // 2, p.shape[2] // 2
@@ -507,7 +528,7 @@ def decode_p_frame(network: Network, symbols: Symbols, flags: int, before: State
     release = np.clip(round_shift(network.narrow("inter.release", x), UNIT - 8), 0, 256)  # λ in units of 2^-8
     kept = r - to_stream(release * r >> 8)  # exact: r is a multiple of 2^STREAM
     features = to_stream(kept + network.wide("inter.residual", x) + up(network.wide("inter.detail.0", y)))
-    return State(to_picture(features), context, vectors)
+    return State([to_picture(features), *before.pictures[: REFERENCES - 1]], context, vectors)
 
 
 def picture_checksum(planes: Planes) -> int:
@@ -543,7 +564,7 @@ def decode(stream: bytes, weights: Path, tables: Path) -> list[tuple[np.ndarray,
                 state = decode_p_frame(network, symbols, packet.flags, state)
         except Truncated:
             raise ValueError(f"The payload of frame {len(frames)} ends too soon.") from None
-        shown = crop(state.picture, header.height, header.width)
+        shown = crop(state.pictures[0], header.height, header.width)
         if picture_checksum(shown) != packet.checksum:
             raise ValueError(f"The picture of frame {len(frames)} does not have the checksum in its packet.")
         frames.append(shown)

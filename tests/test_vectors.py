@@ -23,6 +23,7 @@ from models.cycle import rate_point
 from models.entropy import SymbolEncoder
 from models.quality import distortion
 from models.search import Search
+from models.vectors import REFERENCES
 from models.weights import Model, load
 from nvc_cli.decoder import Decoder
 from nvc_cli.frame import Color, Frame
@@ -70,6 +71,12 @@ def hard(width: int, height: int, t: int, speed: tuple[int, int]) -> Frame:
     return Frame(*((noise(rows + 50 * t, columns, plane) // 128 * 255).astype(np.uint8) for plane, (rows, columns) in enumerate(places)))
 
 
+def blinking(width: int, height: int, t: int, speed: tuple[int, int]) -> Frame:
+    """The scene, its negative, and the scene upside down take turns, so that older pictures predict best."""
+    frame = scene(width, height, t, speed)
+    return Frame(*((plane, 255 - plane, plane[::-1].copy())[t % 3] for plane in frame.planes))
+
+
 @dataclass(frozen=True)
 class Vector:
     """How one stream is made."""
@@ -98,7 +105,8 @@ VECTORS = {
     "best": Vector(frames=2, qp=0, filtered=(1,)),
     "worst": Vector(96, 64, qp=7, filtered=(1, 2)),
     "motion": Vector(96, 64, qp=4, filtered=(1,), speed=(9, 21)),
-    "wild": Vector(96, 64, frames=3, qp=3, filtered=(2,), wild=True),
+    "wild": Vector(96, 64, frames=4, qp=3, filtered=(2,), wild=True),
+    "references": Vector(frames=12, qp=5, keyframes=(0, 11), content=blinking),
     "flat": Vector(64, 16, filtered=(1,), wild=True),
     "narrow": Vector(16, 130, frames=2, filtered=(1,), wild=True),
     "hard": Vector(32, 32, frames=2, qp=0, filtered=(1,), content=hard),
@@ -106,12 +114,13 @@ VECTORS = {
 
 
 def wild_vectors(like: torch.Tensor, t: int) -> torch.Tensor:
-    """Vectors of up to 32 samples, one in four of them of up to 512."""
-    _, parts, height, width = like.shape
-    part, rows, columns = np.mgrid[:parts, :height, :width]
+    """Vectors of up to 32 samples, one in four of them of up to 512, half of them to older pictures, that exist or not."""
+    height, width = like.shape[2:]
+    part, rows, columns = np.mgrid[:2, :height, :width]
     short = noise(rows, columns, 10 * t + part) - 128
     far = np.where(noise(rows, columns, 10 * t + 5) < 64, 16, 1)
-    return torch.from_numpy(short * far)[None].to(like)
+    age = np.maximum(noise(rows, columns, 10 * t + 6)[:1] % (2 * REFERENCES) - REFERENCES, 0)
+    return torch.from_numpy(np.concatenate([short * far, age]))[None].to(like)
 
 
 @torch.inference_mode()
@@ -128,7 +137,7 @@ def make(vector: Vector, model: Model) -> tuple[bytes, list[Frame]]:
             if keyframe:
                 state = codec.encode_keyframe(source, rate, coder)
             else:
-                sought = search(source.y, state.picture.y, state.vectors, rate)
+                sought = search(source.y, [past.y for past in state.pictures], state.vectors, rate)
                 vectors = wild_vectors(sought, t) if vector.wild else sought
                 state = codec.encode_frame(source, state, rate, vectors, refresh, coder).finish(filtered)
             pictures.append(to_frame(state.picture, vector.width, vector.height))

@@ -39,7 +39,7 @@ def encode(codec: Codec, pictures: list[Planes], filtered: bool, refresh: bool) 
         if t == 0:
             states.append(codec.encode_keyframe(picture, rate, coder))
         else:
-            vectors = search(picture.y, states[-1].picture.y, states[-1].vectors, rate)
+            vectors = search(picture.y, [past.y for past in states[-1].pictures], states[-1].vectors, rate)
             states.append(codec.encode_frame(picture, states[-1], rate, vectors, refresh, coder).finish(filtered))
         payloads.append(coder.finish())
     return payloads, states
@@ -65,7 +65,7 @@ def test_the_decoder_is_where_the_encoder_is(exact_codec: Codec, moving: Moving,
     for picture, ours, theirs in zip(pictures, states, decoded):
         assert_same(ours, theirs)
         assert theirs.picture.y.shape == picture.y.shape and theirs.picture.u.shape == picture.u.shape
-        assert theirs.vectors.shape == (1, 2, height // 8, width // 8)
+        assert theirs.vectors.shape == (1, 3, height // 8, width // 8)
         values = theirs.picture.y
         assert torch.equal(values, values.round()) and values.min() >= 0 and values.max() <= 255
 

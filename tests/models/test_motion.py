@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.entropy import SymbolDecoder, SymbolEncoder
 from models.motion import Motion
+from models.vectors import REFERENCES
 
 CHANNELS = 8
 RATE = torch.tensor([20])
@@ -22,14 +23,17 @@ def motion() -> Motion:
 
 def field(kind: str, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    shape = (1, 2, height, width)
+    shape = (1, 3, height, width)
     if kind == "zero":
         return torch.zeros(shape, dtype=torch.int32)
     if kind == "pan":
-        return torch.tensor([-5, 130], dtype=torch.int32)[None, :, None, None].expand(shape).contiguous()
-    reach = {"small": 4, "wild": 4000}[kind]
+        return torch.tensor([-5, 130, 0], dtype=torch.int32)[None, :, None, None].expand(shape).contiguous()
+    reach = {"small": 4, "wild": 4000, "old": 9}[kind]
     out = torch.randint(-reach, reach, shape, generator=generator, dtype=torch.int32)
-    return out if kind == "wild" else out * (torch.rand(1, 1, height, width, generator=generator) < 0.3)
+    if kind == "small":
+        out *= torch.rand(1, 1, height, width, generator=generator) < 0.3
+    out[:, 2] = 0 if kind == "small" else out[:, 2] % REFERENCES
+    return out
 
 
 def memory(height: int, width: int) -> Tensor:
@@ -42,11 +46,11 @@ def coded(motion: Motion, vectors: Tensor, previous: Tensor) -> bytes:
     return coder.finish()
 
 
-@pytest.mark.parametrize("kind", ["zero", "pan", "small", "wild"])
+@pytest.mark.parametrize("kind", ["zero", "pan", "small", "wild", "old"])
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 8), (8, 2), (2, 34), (4, 6), (10, 12), (8, 8), (16, 14), (18, 22)])
 def test_round_trip(motion: Motion, kind: str, height: int, width: int) -> None:
-    vectors, previous = field(kind, height, width), field("small", height, width)
-    coder = SymbolDecoder(coded(motion, vectors, previous), 3 * height * width)
+    vectors, previous = field(kind, height, width), field("old" if kind == "small" else "small", height, width)
+    coder = SymbolDecoder(coded(motion, vectors, previous), 4 * height * width)
     assert torch.equal(motion.decode(previous, memory(height, width), RATE, coder), vectors)
 
 
@@ -55,7 +59,7 @@ def test_every_vector_is_coded_once(motion: Motion, height: int, width: int) -> 
     seen = torch.zeros(1, 1, height, width, dtype=torch.int32)
     zero = field("zero", height, width)
     for step in motion._steps(zero, zero, memory(height, width), RATE):
-        seen[step.where] += 1
+        seen[step.place.where] += 1
     assert (seen == 1).all()
 
 
@@ -75,7 +79,7 @@ def test_bits_of_every_sample_of_a_batch(motion: Motion) -> None:
 def test_smooth_fields_are_cheap(motion: Motion) -> None:
     height, width = 18, 22
     zero = field("zero", height, width)
-    smooth = torch.arange(width, dtype=torch.int32).div(6, rounding_mode="floor").expand(1, 2, height, width).contiguous()
+    smooth = torch.arange(width, dtype=torch.int32).div(6, rounding_mode="floor").expand(1, 3, height, width) * torch.tensor([1, 1, 0], dtype=torch.int32)[:, None, None]
     pan, wild = field("pan", height, width), field("wild", height, width)
     bits = {name: float(motion.bits(x, zero, memory(height, width), RATE)) for name, x in (("pan", pan), ("smooth", smooth), ("wild", wild))}
     assert max(bits["pan"], bits["smooth"]) < bits["wild"] / 5
@@ -83,7 +87,23 @@ def test_smooth_fields_are_cheap(motion: Motion) -> None:
 
 def test_what_repeats_the_frame_before_has_no_differences(motion: Motion) -> None:
     wild = field("pan", 10, 12)
-    assert all((wild[step.where] == step.base).all() for step in motion._steps(wild, wild, memory(10, 12), RATE))
+    assert all((wild[step.place.where] == step.place.base).all() for step in motion._steps(wild, wild, memory(10, 12), RATE))
+
+
+def test_blocks_that_move_alike_are_predicted_whatever_their_age(motion: Motion) -> None:
+    """A pan of (2, -6) a frame, by vectors of all ages."""
+    age = torch.randint(0, REFERENCES, (1, 1, 10, 12), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+    pan = torch.cat([2 * (age + 1), -6 * (age + 1), age], 1)
+    for step in motion._steps(pan, pan, memory(10, 12), RATE):
+        assert not step.place.difference(pan[step.place.where])[:, :2].any()
+
+
+def test_differences_of_any_size_give_vectors_in_range(motion: Motion) -> None:
+    old = field("old", 8, 8)
+    for step in motion._steps(old, old, memory(8, 8), RATE):
+        for value in (32767, -32768):
+            vectors = step.place.vectors(torch.full_like(step.place.base, value))
+            assert vectors[:, :2].abs().max() <= 32768 and vectors[:, 2].min() >= 0 and vectors[:, 2].max() < REFERENCES
 
 
 def test_damage_gives_an_error_or_wrong_vectors_never_a_crash(motion: Motion) -> None:
@@ -92,6 +112,6 @@ def test_damage_gives_an_error_or_wrong_vectors_never_a_crash(motion: Motion) ->
     for place in range(0, len(payload), 2):
         damaged = payload[:place] + bytes([payload[place] ^ 0x5A]) + payload[place + 1 :]
         try:
-            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, 3 * 64)).shape == vectors.shape
+            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, 4 * 64)).shape == vectors.shape
         except ValueError:
             pass

@@ -1,0 +1,32 @@
+"""Vector fields: (B, 3, H/8, W/8) int32; vertical and horizontal displacement in quarter luma samples, and an age.
+
+There is one for each 8×8 block, which points to where its content was in a picture decoded before: the previous one at age
+0, the one before that at age 1, and so on. Displacements of different ages are compared as velocities, in integers.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+REFERENCES = 8
+"""Pictures that vectors can point to."""
+
+UNIT = math.lcm(*range(1, REFERENCES + 1))
+"""Velocities are in this part of a quarter sample a frame, so that they are integers for every age."""
+
+
+def velocity(field: Tensor) -> Tensor:
+    """Displacement by frame: (B, 3, h, w) -> (B, 2, h, w), in 1/UNIT quarter samples."""
+    return field[:, :2] * (UNIT // (field[:, 2:] + 1))
+
+
+def displaced(speed: Tensor, age: Tensor) -> Tensor:
+    """Vectors of these ages (B, 1, h, w) that move at these velocities (B, 2, h, w), rounded half up: (B, 3, h, w)."""
+    moved = torch.div(speed * (age + 1) + UNIT // 2, UNIT, rounding_mode="floor")
+    return torch.cat([moved, age], 1)
+
+
+def still(like: Tensor) -> Tensor:
+    """A field without motion for features (B, C, H/8, W/8) of a picture."""
+    return torch.zeros((like.shape[0], 3, *like.shape[2:]), dtype=torch.int32, device=like.device)
