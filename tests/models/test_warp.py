@@ -157,7 +157,7 @@ def test_samples_of_a_batch_do_not_mix() -> None:
     a, b = noise(16, 32, 1), noise(16, 32, 2)
     fields = inside(16, 32), at_age(torch.randint(-30, 30, (1, 2, 2, 4), generator=torch.Generator().manual_seed(1), dtype=torch.int32))
     both = compensate([Planes(*(torch.cat(pair) for pair in ((a.y, b.y), (a.u, b.u), (a.v, b.v))))], torch.cat(fields))
-    assert torch.equal(both.y, torch.cat([compensate([a], fields[0]).y, compensate(b, fields[1]).y]))
+    assert torch.equal(both.y, torch.cat([compensate([a], fields[0]).y, compensate([b], fields[1]).y]))
 
 
 def bilinear(context: np.ndarray, vectors: np.ndarray) -> np.ndarray:
