@@ -14,7 +14,7 @@ from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
-from models.motion import Estimator, Motion
+from models.motion import Estimator, Motion, Step
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.search import Search
@@ -114,7 +114,7 @@ class Codec(nn.Module):
     def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool, search: Search) -> Trained:
         """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on."""
         with torch.no_grad():
-            vectors = search(picture.y, [past.y for past in state.pictures], state.vectors, rate)
+            vectors = self.search(search, picture, state, rate)
             reference = self.inter.grid(to_features(compensate(state.pictures[: search.references.count], vectors)))
         motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
         memory = self._memory(state, vectors, reference, refresh)
@@ -147,6 +147,15 @@ class Codec(nn.Module):
     def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolDecoder) -> State:
         """Read a keyframe of an aligned size in luma samples."""
         return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
+
+    def search(self, search: Search, picture: Planes, state: State, rate: Tensor) -> Tensor:
+        """Vectors for a P-frame, found by `search`, which knows what they cost if it is thorough."""
+        past = [picture.y for picture in state.pictures]
+
+        def coder(field: Tensor) -> Iterator[Step]:
+            return self.motion.steps(field, state.vectors, state.context, rate)
+
+        return search(picture.y, past, state.vectors, rate, coder if search.thorough else None)
 
     def encode_frame(
         self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolEncoder

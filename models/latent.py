@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from models.blocks import Block, down, up
 from models.entropy import SKIP, SymbolDecoder, SymbolEncoder, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
-from models.presets import LAMBDA_RATIO, Preset
+from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 
 LIMIT = 1023
 """The encoder's largest symbol."""
@@ -51,7 +51,8 @@ class Latent(nn.Module):
     def __init__(self, preset: Preset, context: int):
         super().__init__()
         n, z, width, side = preset.latent, preset.hyper, preset.prior, preset.side
-        fine = math.log(64.0)  # steps of four grey levels, for an orthonormal transform
+        # For an orthonormal transform: where a sample's λ is 3/4 of a luma sample's, MSE 1 / (2·ln 2·3/4·λ) is worth its bits, which steps have of √12 times its root.
+        fine = math.log(256 / math.sqrt(12 / (1.5 * math.log(2) * BEST_LAMBDA)))
         coarse = fine - 8 * 0.5 * math.log(LAMBDA_RATIO)
         self.step = RateGain(n, fine, coarse)
         self.unstep = RateGain(n, -fine, -coarse)

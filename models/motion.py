@@ -54,6 +54,11 @@ class Step:
     logit: Tensor  # (B, 1, h', w') log-odds that the prediction is wrong
     scale: Tensor  # (B, 3, h', w') logarithm of the scale of a wrong prediction's difference
 
+    def bits(self, difference: Tensor) -> Tensor:
+        """Of differences (B, 3, h', w') to the prediction: (B, h', w')."""
+        wrong = (difference != 0).any(1)
+        return flag_bits(wrong, self.logit[:, 0]) + wrong * laplace_bits(difference, self.scale).sum(1)
+
 
 class Estimator(nn.Sequential):
     """From the neighbourhood of one vector to the distribution of its difference."""
@@ -82,16 +87,13 @@ class Motion(nn.Module):
     def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Training: bits of a field for each sample, (B,)."""
         total = 0
-        for step in self._steps(field, previous, memory, rate):
-            difference = step.place.difference(field[step.place.where])
-            wrong = (difference != 0).any(1, keepdim=True)
-            bits = flag_bits(wrong, step.logit) + wrong * laplace_bits(difference, step.scale).sum(1, keepdim=True)
-            total = total + bits.sum((1, 2, 3))
+        for step in self.steps(field, previous, memory, rate):
+            total = total + step.bits(step.place.difference(field[step.place.where])).sum((1, 2))
         return total
 
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolEncoder) -> None:
         """Write the field of one frame."""
-        for step in self._steps(field, previous, memory, rate):
+        for step in self.steps(field, previous, memory, rate):
             difference = step.place.difference(field[step.place.where])
             wrong = (difference != 0).any(1, keepdim=True)
             coder.write(wrong, flag_index(step.logit))
@@ -101,14 +103,14 @@ class Motion(nn.Module):
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:
         """Read the field of one frame."""
         field = torch.zeros_like(previous)
-        for step in self._steps(field, previous, memory, rate):
+        for step in self.steps(field, previous, memory, rate):
             wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.place.base)
             difference = torch.zeros_like(step.place.base)
             difference[wrong] = coder.read(scale_index(step.scale)[wrong])
             field[step.place.where] = step.place.vectors(difference)
         return field
 
-    def _steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
+    def steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
         """Goes through the pyramid; whoever decodes fills `field` in between."""
         side = F.relu(self.side(memory))
         quality = rate[:, None, None, None].float() / RATES - 0.5

@@ -7,7 +7,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.fusion import fused
-from models.motion import pyramid
+from models.motion import Place, Step, pyramid
 from models.presets import lagrangian
 from models.vectors import displaced, velocity
 from models.warp import BLOCK, LUMA_TAPS
@@ -32,7 +32,7 @@ MARGIN = 40
 INHERITED = 3.0
 """What a block's error counts beside the bits of its vector: the frames that follow inherit it."""
 
-PRUNE = 2.0
+PRICE = 1.75
 """What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -106,19 +106,31 @@ class References:
     def __len__(self) -> int:
         return len(self.order)
 
-    def blocks(self, field: Tensor, block: int) -> Tensor:
-        """The block that each vector points to: (B, 3, h, w) -> (B, h, w, block, block) uint8."""
-        lines = _lines(field, self.order, block, self.planes.shape[1:])
+    def blocks(self, field: Tensor, block: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """The block that each vector points to: (B, 3, h, w) -> (B, h, w, block, block) uint8.
+
+        With slices, the field has vectors of these rows and columns of blocks only.
+        """
+        places = ((0 if s.start is None else s.start * block, (s.step or 1) * block) for s in (rows, columns))
+        lines = _lines(field, self.order, block, self.planes.shape[1:], *places)
         windows = self.planes.as_strided((self.planes.numel() - block + 1, block), (1, 1))
         return windows.index_select(0, lines.reshape(-1)).view(*lines.shape, block)
 
 
 @fused
-def _lines(field: Tensor, order: Tensor, block: int, shape: tuple[int, int, int, int]) -> Tensor:
-    """Where each line of the blocks that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, block)."""
+def _lines(
+    field: Tensor, order: Tensor, block: int, shape: tuple[int, int, int, int], down: tuple[int, int], across: tuple[int, int]
+) -> Tensor:
+    """Where each line of the blocks that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, block).
+
+    `down` and `across` tell the first block's place and the distance to the next.
+    """
     batch, count, tall, wide = shape
     device = field.device
-    rows, columns = (torch.arange(size, device=device, dtype=torch.int32) * block for size in field.shape[2:])
+    rows, columns = (
+        torch.arange(size, device=device, dtype=torch.int32) * step + first
+        for size, (first, step) in zip(field.shape[2:], (down, across))
+    )
     far = MARGIN - block  # a block that lies further outside looks the same
     y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
     x = (columns + (field[:, 1] >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
@@ -211,6 +223,17 @@ def _coarse(current: Tensor, reference: Tensor, reach: int) -> Tensor:
     return (where * 4 * COARSE).int()
 
 
+@dataclass(frozen=True)
+class Guess:
+    """A step of the vector coder whose bits are guessed."""
+
+    place: Place
+
+    def bits(self, difference: Tensor) -> Tensor:
+        """Of differences (B, 3, h', w') to the prediction: (B, h', w')."""
+        return vector_bits(difference)
+
+
 class Search:
     """Finds the vectors of a frame.
 
@@ -225,13 +248,21 @@ class Search:
         self.references = References(references)
 
     @torch.no_grad()
-    def __call__(self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor) -> Tensor:
+    def __call__(
+        self,
+        current: Tensor,
+        pictures: Sequence[Tensor],
+        previous: Tensor,
+        rate: Tensor,
+        coder: Callable[[Tensor], Iterator[Step]] | None = None,
+    ) -> Tensor:
         """Vectors (B, 3, H/8, W/8) int32 that predict `current` from earlier pictures, all luma (B, 1, H, W) of 8 bits.
 
         Args:
             pictures: the newest first.
             previous: vectors of the frame before, for temporal candidates.
             rate: rate point of each sample, (B,); low qualities get smoother vectors.
+            coder: the steps in which a field will be coded, to know what its vectors cost; without it that is guessed.
         """
         self.references.update(pictures)
         multiplier = lagrangian(rate.double()).float()
@@ -264,21 +295,29 @@ class Search:
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
             field = self._refine(small, field, [Centre.of(around).vectors, *around], (), multiplier)
-        return self._prune(small, field, previous, multiplier)
-
-    def _prune(self, current: Tensor, field: Tensor, previous: Tensor, multiplier: Tensor) -> Tensor:
-        """Go through the field as it will be coded, and take the prediction where the better vector is not worth its bits."""
         field = field.clone()
-        error = vector_cost(self.references, current, field, None, multiplier)
-        for place in pyramid(field, previous):
-            predicted = field.clone()
-            predicted[place.where] = place.base
-            others = vector_cost(self.references, current, predicted, None, multiplier)
-            own, blocks = field[place.where], (place.where[0], *place.where[2:])
-            bits = PRUNE * vector_bits(place.difference(own))
-            keep = error[blocks] + bits < others[blocks]
-            field[place.where] = torch.where(keep[:, None], own, place.base)
-            error[blocks] = torch.where(keep, error[blocks], others[blocks])
+        steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
+        return self._prune(small, field, steps, multiplier)
+
+    def _prune(self, current: Tensor, field: Tensor, steps: Iterator[Step | Guess], multiplier: Tensor) -> Tensor:
+        """Go through the field as it will be coded, and take the prediction, or a vector near, where the better vector is not worth its bits."""
+        for step in steps:
+            place = step.place
+            rows, columns = place.where[2:]
+            blocks = current[:, rows, columns]
+
+            def cost(vectors: Tensor) -> Tensor:
+                found = self.references.blocks(vectors, BLOCK, rows, columns)
+                return _cost(found, blocks, None, multiplier) + PRICE * step.bits(place.difference(vectors))
+
+            best = field[place.where]
+            least = cost(best)
+            for candidate in (place.base, *place.near):
+                other = cost(candidate)
+                better = other < least
+                least = torch.where(better, other, least)
+                best = torch.where(better[:, None], candidate, best)
+            field[place.where] = best
         return field
 
     def _refine(

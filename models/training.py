@@ -181,7 +181,7 @@ class Trainer:
         self.average = deepcopy(self.codec).requires_grad_(False)
         self.optimizer = Optimizer(self.codec)
         self.progress = Progress()
-        self.search = Search(32, thorough=False)
+        self.searches = {thorough: Search(32, thorough) for thorough in (False, True)}
         if settings.checkpoint.exists():
             self._load()
 
@@ -215,9 +215,12 @@ class Trainer:
             if stage is not current:
                 if tally.steps:
                     self._report(current, tally, cost / yardstick, cost)
-                if stage.exact and not self.codec.exact and stage.name not in progress.stages:  # a checkpoint holds exponents
+                begun = any(other.exact and other.name in progress.stages for other in self.stages)  # a checkpoint holds exponents
+                if stage.exact and not self.codec.exact and not begun:
                     self._calibrate(self.codec)
                 self.codec.exact = stage.exact
+                for name, p in self.codec.named_parameters():
+                    p.requires_grad_(name.startswith(stage.only))
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
                 cost = self._cost(stage)
                 mark = monotonic()  # compiling takes no time from the schedule
@@ -250,7 +253,7 @@ class Trainer:
         rate *= self.settings.rate * min(1.0, (progress.steps + 1) / 200)
         self.optimizer.scale(rate)
         pictures = self.clips.sample(self.random, stage.batch, stage.length, stage.crop)
-        loss = self._chain(pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally)
+        loss = self._chain(stage, pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
@@ -265,14 +268,18 @@ class Trainer:
         tally.steps += 1
         tally.add(loss=loss)
 
-    def _chain(self, pictures: list[Planes], draw: Draw, tally: Tally) -> Tensor:
+    def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Tensor:
         """The mean loss of a batch of chains, each sample at its own rate point."""
+        search = self.searches[stage.only == "motion"]  # vectors that the coder of vectors learns from are those of an encoder
         pixels = pictures[0].y[0].numel()
         loss, frame = 0, None
         with torch.autocast(self.settings.device.type, torch.bfloat16):  # one context, so that weights are cast once
             for t, picture in enumerate(pictures):
                 rate, multiplier = draw.rates[t], draw.multipliers[t]
-                frame = self._frame(picture, frame, rate, draw.filtered[t], draw.refreshed[t])
+                if frame is None:
+                    frame = self.codec.train_keyframe(picture, rate)
+                else:
+                    frame = self.codec.train_frame(picture, frame.state, rate, draw.filtered[t], draw.refreshed[t], search)
                 bits = (frame.bits + frame.motion_bits) / pixels
                 error = distortion(frame.reconstruction, picture)
                 loss = loss + (draw.importance * (bits + multiplier * error)).mean()
@@ -284,16 +291,12 @@ class Trainer:
                 tally.add(enhancer=(psnr(better, picture) - quality).mean())
         return loss / len(pictures)
 
-    def _frame(self, picture: Planes, before: Trained | None, rate: Tensor, filtered: Tensor, refresh: bool) -> Trained:
-        if before is None:
-            return self.codec.train_keyframe(picture, rate)
-        return self.codec.train_frame(picture, before.state, rate, filtered, refresh, self.search)
-
     def _update_average(self) -> None:
         """Move the averaged weights toward the current ones: an average over the last fiftieth of all steps."""
         decay = self.progress.steps / (self.progress.steps + AVERAGED)
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.codec.parameters()), 1 - decay)
+            pairs = [pair for pair in zip(self.average.parameters(), self.codec.parameters()) if pair[1].requires_grad]
+            torch._foreach_lerp_(*(list(side) for side in zip(*pairs)), 1 - decay)
 
     def _cost(self, stage: Stage) -> int:
         """FLOP of one step: those of the convolutions, forward and twice as many backward.
@@ -306,9 +309,9 @@ class Trainer:
             pictures = self.clips.sample(random, stage.batch, stage.length, stage.crop)
             choices = draw(random, stage.batch, stage.length, device)
             if fusion.enabled():  # nothing is compiled while operations are counted
-                self._chain(pictures, choices, Tally())
+                self._chain(stage, pictures, choices, Tally())
             with FlopCounterMode(display=False) as counter:
-                self._chain(pictures, choices, Tally())
+                self._chain(stage, pictures, choices, Tally())
         return 3 * counter.get_total_flops()
 
     def _report(self, stage: Stage, tally: Tally, share: float, cost: int) -> None:

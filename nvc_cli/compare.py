@@ -241,7 +241,8 @@ def _nvc_point(clip: Clip, folder: Path, settings: Settings, qp: str) -> Point:
     nvc = [sys.executable, "-m", "nvc_cli"]
     options = ["--qp", qp, "--model", settings.model, "--filter", settings.filter, "--threads", str(settings.threads)]
     encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, "--json", "-y"], settings.threads)
-    decoding = run_json([*nvc, "decode", str(coded), "-o", str(decoded), "--json", "-y"], settings.threads)
+    weights = ["--model", settings.model] if settings.model.endswith(".safetensors") else []
+    decoding = run_json([*nvc, "decode", str(coded), "-o", str(decoded), *weights, "--json", "-y"], settings.threads)
     return _point(NVC, float(qp), clip, coded, decoded, encoding["fps"], decoding["fps"])
 
 

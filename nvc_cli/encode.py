@@ -67,6 +67,7 @@ class Quality(click.ParamType):
 @click.option(
     "--filter", "filtering", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="The in-loop filter; auto decides frame by frame."
 )
+@click.option("--references", type=click.IntRange(1, 8), default=4, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; more: smaller files, slower.")
 @click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", help="A model of the package, or a .safetensors file from nvc train.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")
@@ -82,6 +83,7 @@ def command(
     qp: float,
     keyint: int,
     filtering: str,
+    references: int,
     model: str,
     frames: int | None,
     size: tuple[int, int] | None,
@@ -128,7 +130,7 @@ def command(
         header = Header(
             info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash
         )
-        encoder = Encoder(weights, qp, keyint, filtering, place)
+        encoder = Encoder(weights, qp, keyint, filtering, place, references)
         verifier = Decoder(header, weights, False, place, target) if verify else None
         with StreamWriter(file, header) as stream:
             meter = Meter(info, info.frames if frames is None else min(frames, info.frames or frames), "encoding")

@@ -36,12 +36,13 @@ class Encoder:
         keyint: distance of keyframes; 0: only the first frame is one.
         filtering: "on", "off", or "auto": per frame, whatever brings the picture closer to the source.
         device: where the model is.
+        references: how many earlier pictures are searched, 1 to 8.
     """
 
-    def __init__(self, model: Model, qp: float, keyint: int, filtering: str, device: torch.device):
+    def __init__(self, model: Model, qp: float, keyint: int, filtering: str, device: torch.device, references: int = 4):
         self.codec, self.device = model.codec, device
         self.base, self.keyint, self.filtering = round(qp * 8), keyint, filtering
-        self.search = Search(reach=64)
+        self.search = Search(reach=64, references=references)
         self.since = 0  # frames since the keyframe
         self.state: State | None = None
 
@@ -59,7 +60,7 @@ class Encoder:
             filtered = False
             self.state = self.codec.encode_keyframe(source, rates, coder)
         else:
-            vectors = self.search(source.y, [past.y for past in self.state.pictures], self.state.vectors, rates)
+            vectors = self.codec.search(self.search, source, self.state, rates)
             unfiltered = self.codec.encode_frame(source, self.state, rates, vectors, False, coder)
             self.state, filtered = self._decide(source, unfiltered)
         self.since += 1

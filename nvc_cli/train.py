@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--from", "begin", metavar="NAME|FILE", help="Weights to begin with: a model of the package or a .safetensors file.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Length of the whole schedule.")
 @click.option("--pause", type=click.FloatRange(0), default=None, metavar="M", help="Stop after M minutes of this run; the same command goes on.")
-@click.option("--stages", default="", metavar="A,B,...", help="Only these stages: intra, pairs, short, medium, long, exact.  [default: all]")
+@click.option("--stages", default="", metavar="A,B,...", help="Only these stages: intra, pairs, short, medium, long, exact, motion.  [default: all]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="What training goes on from.  [default: OUT.ckpt]")
 @click.option("--compile/--no-compile", "compiled", default=True, show_default=True,
               help="Compile element-wise functions: a minute or two once, then about a fifth faster.")  # fmt: skip

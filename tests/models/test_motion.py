@@ -58,7 +58,7 @@ def test_round_trip(motion: Motion, kind: str, height: int, width: int) -> None:
 def test_every_vector_is_coded_once(motion: Motion, height: int, width: int) -> None:
     seen = torch.zeros(1, 1, height, width, dtype=torch.int32)
     zero = field("zero", height, width)
-    for step in motion._steps(zero, zero, memory(height, width), RATE):
+    for step in motion.steps(zero, zero, memory(height, width), RATE):
         seen[step.place.where] += 1
     assert (seen == 1).all()
 
@@ -87,20 +87,20 @@ def test_smooth_fields_are_cheap(motion: Motion) -> None:
 
 def test_what_repeats_the_frame_before_has_no_differences(motion: Motion) -> None:
     wild = field("pan", 10, 12)
-    assert all((wild[step.place.where] == step.place.base).all() for step in motion._steps(wild, wild, memory(10, 12), RATE))
+    assert all((wild[step.place.where] == step.place.base).all() for step in motion.steps(wild, wild, memory(10, 12), RATE))
 
 
 def test_blocks_that_move_alike_are_predicted_whatever_their_age(motion: Motion) -> None:
     """A pan of (2, -6) a frame, by vectors of all ages."""
     age = torch.randint(0, REFERENCES, (1, 1, 10, 12), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     pan = torch.cat([2 * (age + 1), -6 * (age + 1), age], 1)
-    for step in motion._steps(pan, pan, memory(10, 12), RATE):
+    for step in motion.steps(pan, pan, memory(10, 12), RATE):
         assert not step.place.difference(pan[step.place.where])[:, :2].any()
 
 
 def test_differences_of_any_size_give_vectors_in_range(motion: Motion) -> None:
     old = field("old", 8, 8)
-    for step in motion._steps(old, old, memory(8, 8), RATE):
+    for step in motion.steps(old, old, memory(8, 8), RATE):
         for value in (32767, -32768):
             vectors = step.place.vectors(torch.full_like(step.place.base, value))
             assert vectors[:, :2].abs().max() <= 32768 and vectors[:, 2].min() >= 0 and vectors[:, 2].max() < REFERENCES

@@ -123,6 +123,16 @@ def test_the_exact_stage_goes_on_exactly_where_it_stopped(settings: Settings, cl
         assert torch.equal(expected[name], got[name]), name
 
 
+def test_a_stage_may_teach_one_network(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "tiny", (Stage("motion", 1.0, 3, 2, 64, 0.5, 0.5, exact=True, only="motion"),))
+    trainer = Trainer(settings, clips, silent)
+    before = {name: p.detach().clone() for name, p in trainer.codec.named_parameters()}
+    trainer.run()
+    assert trainer.progress.skipped == 0
+    for codec in (trainer.codec, trainer.average):
+        assert {name.partition(".")[0] for name, p in codec.named_parameters() if not torch.equal(p, before[name])} == {"motion"}
+
+
 def test_finished_weights_are_the_average_calibrated(settings: Settings, clips: Clips) -> None:
     trainer = Trainer(settings, clips, silent)
     codec = trainer.finished_codec()
@@ -145,7 +155,8 @@ def test_stops_when_asked_and_goes_on_with_more_minutes(settings: Settings, clip
 
 @pytest.mark.parametrize("preset", WHOLE)
 def test_schedules_end_in_the_exact_form(preset: str) -> None:
-    assert [stage.exact for stage in WHOLE[preset]] == [False] * (len(WHOLE[preset]) - 1) + [True]
+    exact = [stage.exact for stage in WHOLE[preset]]
+    assert exact == sorted(exact) and {*exact} == {False, True}
     assert sum(stage.share for stage in WHOLE[preset]) == pytest.approx(1)
 
 
