@@ -127,6 +127,15 @@ def test_nvc_is_called_with_what_was_asked(tmp_path, stand_in):
     assert decode[3:5] == ["decode", encode[6]]
 
 
+def test_streams_are_decoded_with_the_weights_that_wrote_them(tmp_path, stand_in):
+    clip, weights = write_clip(tmp_path), str(tmp_path / "mine.safetensors")
+    for model, given in ((weights, True), ("tiny", False)):
+        stand_in.commands.clear()
+        run(clip, "--qps", "2,3", "--anchors", "x264", "--model", model, "--json")
+        decoding = [command for command in stand_in.commands if "decode" in command]
+        assert decoding and all((weights in command) == given for command in decoding)
+
+
 def test_tables_show_every_point_and_the_means(tmp_path, stand_in):
     text = run(write_clip(tmp_path), "--qps", "1,2,3", "--anchors", "x264", "--threads", "1")
     assert "drift_96x80_30: 96x80, 30 frames/s, 5 frames" in text

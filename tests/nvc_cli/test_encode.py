@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 
+from models.weights import load
+from nvc_cli.encoder import Encoder
 from nvc_cli.stream import StreamReader, picture_checksum
+from nvc_cli.video import Frame, open_reader
 
 Clip = Callable[..., Path]
 Run = Callable[..., Result]
@@ -42,6 +46,19 @@ def test_the_summary_for_people_is_on_stderr(done: Run, clip: Clip, model: str, 
 def test_verify_decodes_every_frame(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
     result = done("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model, "--verify")
     assert "verified: all 3 frames" in result.stderr
+
+
+def test_references_are_searched_as_asked(clip: Clip) -> None:
+    """Pictures that take turns: with two references each block is found in the one before the last."""
+    with open_reader(str(clip(frames=1))) as reader:
+        (frame,) = reader
+    frames = [Frame(*(plane if t % 2 else 255 - plane for plane in frame.planes)) for t in range(5)]
+    for references, oldest in ((1, 0), (2, 1), (8, 1)):
+        encoder = Encoder(load("tiny"), 2, 0, "off", torch.device("cpu"), references)
+        for frame in frames:
+            encoder.encode(frame)
+        assert encoder.state.vectors[:, 2].max() <= references - 1
+        assert encoder.state.vectors[:, 2].float().mean() == pytest.approx(oldest, abs=0.5)
 
 
 def test_verify_stops_at_a_frame_that_decodes_to_something_else(
