@@ -20,8 +20,8 @@ from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 LIMIT = 1023
 """The encoder's largest symbol."""
 
-VALUE_BITS, VALUE_LIMIT = 5, (1 << 16) - 1
-"""Means and values of y, in units of the quantisation step, are multiples of 2^-5 below 2^11."""
+VALUE_BITS, VALUE_LIMIT = 6, (1 << 16) - 1
+"""Means and values of y, in units of the quantisation step, are multiples of 2^-6 below 2^10."""
 
 HYPER_ALIGN = 4
 """z lies on a grid four times coarser than y's."""

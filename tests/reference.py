@@ -337,11 +337,11 @@ def decode_latent(network: Network, symbols: Symbols, latent: str, rows: int, co
     x = network.scaled(f"{latent}.fuse_gain", np.maximum(to_stream(x), 0))
     x = to_stream(network.narrow(f"{latent}.parameters_out", network.block(f"{latent}.refine", x)))
     a, b = np.split(x, 2)  # (N, rows, columns) each
-    mean = np.clip(network.gained(f"{latent}.step", a, 5), -65535, 65535)  # in units of 2^-5
+    mean = np.clip(network.gained(f"{latent}.step", a, 6), -65535, 65535)  # in units of 2^-6
     tables = scale_table(b + (network.table(f"{latent}.scale_offset") << UNIT - 6))
     y = np.zeros_like(tables)
     y[tables >= 2] = symbols.group(tables[tables >= 2])
-    return network.scaled(f"{latent}.unstep", np.clip((y << 5) + mean, -65535, 65535) << UNIT - 5)
+    return network.scaled(f"{latent}.unstep", np.clip((y << 6) + mean, -65535, 65535) << UNIT - 6)
 
 
 # Pictures and features
