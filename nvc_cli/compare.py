@@ -35,6 +35,7 @@ class Settings:
     frames: int  # at most, per clip
     model: str
     filter: str
+    references: int
     threads: int
 
     @property
@@ -140,6 +141,8 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
 @click.option("--model", default="tiny", show_default=True, help="Model of nvc.")
 @click.option("--filter", "filter_", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
               help="In-loop filter of nvc.")  # fmt: skip
+@click.option("--references", type=click.IntRange(1, 8), default=4, show_default=True, metavar="N",
+              help="Earlier pictures that nvc searches, 1 to 8.")  # fmt: skip
 @click.option("--anchors", callback=_parse_anchors, default=DEFAULT_ANCHORS, show_default=True,
               help="Codecs to measure against, separated by commas.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores",
@@ -151,6 +154,7 @@ def command(
     qps: tuple[str, ...],
     model: str,
     filter_: str,
+    references: int,
     anchors: tuple[Anchor, ...],
     threads: int,
     as_json: bool,
@@ -162,7 +166,7 @@ def command(
     fifth fewer bits than the anchor at equal PSNR, over the range of PSNR that both reach on that clip; where they
     reach none in common the clip is named and left out of the mean.
     """
-    settings = Settings(qps, anchors, frames, model, filter_, threads)
+    settings = Settings(qps, anchors, frames, model, filter_, references, threads)
     if not settings.codecs:
         raise click.UsageError("there is nothing to measure: --qps and --anchors are both empty")
     results = []
@@ -239,7 +243,8 @@ def _named_failure(clip: Clip, codec: str) -> Iterator[None]:
 def _nvc_point(clip: Clip, folder: Path, settings: Settings, qp: str) -> Point:
     coded, decoded = folder / "coded.nvc", _decoded_path(clip, folder)
     nvc = [sys.executable, "-m", "nvc_cli"]
-    options = ["--qp", qp, "--model", settings.model, "--filter", settings.filter, "--threads", str(settings.threads)]
+    choices = {"--qp": qp, "--model": settings.model, "--filter": settings.filter, "--references": settings.references}
+    options = [str(word) for pair in {**choices, "--threads": settings.threads}.items() for word in pair]
     encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, "--json", "-y"], settings.threads)
     weights = ["--model", settings.model] if settings.model.endswith(".safetensors") else []
     decoding = run_json([*nvc, "decode", str(coded), "-o", str(decoded), *weights, "--json", "-y"], settings.threads)
@@ -313,6 +318,7 @@ def _as_json(settings: Settings, results: list[ClipResult], means: list[Mean]) -
     return {
         "model": settings.model,
         "filter": settings.filter,
+        "references": settings.references,
         "threads": settings.threads,
         "anchors": {a.name: a.summary for a in settings.anchors},
         "clips": [asdict(r) for r in results],
