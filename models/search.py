@@ -135,7 +135,7 @@ def _lines(
     y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
     x = (columns + (field[:, 1] >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
     phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
-    picture = order[field[:, 2]] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
+    picture = order[field[:, 2].clamp(max=len(order) - 1)] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
     start = ((picture * count + phase) * tall + y) * wide + x  # (B, h, w)
     return start[..., None] + torch.arange(block, device=device, dtype=torch.int32) * wide
 
