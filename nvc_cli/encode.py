@@ -67,7 +67,7 @@ class Quality(click.ParamType):
 @click.option(
     "--filter", "filtering", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="The in-loop filter; auto decides frame by frame."
 )
-@click.option("--references", type=click.IntRange(1, 8), default=4, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; more: smaller files, slower.")
+@click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; fewer: faster, larger files.")
 @click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", help="A model of the package, or a .safetensors file from nvc train.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")

@@ -13,6 +13,7 @@ from models.entropy import SymbolEncoder
 from models.picture import Planes
 from models.quality import distortion
 from models.search import Search
+from models.vectors import REFERENCES
 from models.weights import Model
 from nvc_cli.frame import Frame
 from nvc_cli.stream import Packet, picture_checksum
@@ -39,7 +40,7 @@ class Encoder:
         references: how many earlier pictures are searched, 1 to 8.
     """
 
-    def __init__(self, model: Model, qp: float, keyint: int, filtering: str, device: torch.device, references: int = 4):
+    def __init__(self, model: Model, qp: float, keyint: int, filtering: str, device: torch.device, references: int = REFERENCES):
         self.codec, self.device = model.codec, device
         self.base, self.keyint, self.filtering = round(qp * 8), keyint, filtering
         self.search = Search(reach=64, references=references)
