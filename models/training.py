@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import fusion
 from models.calibration import calibrate
 from models.clips import Clips
-from models.codec import Codec, Trained
+from models.codec import Codec
 from models.cycle import CYCLE, rate_point
 from models.files import replacing
 from models.machine import plain_rate
