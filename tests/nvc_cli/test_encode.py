@@ -50,15 +50,16 @@ def test_verify_decodes_every_frame(done: Run, clip: Clip, model: str, tmp_path:
 
 
 def test_references_are_searched_as_asked() -> None:
-    """Pictures that take turns: with two references each block is found in the one before the last."""
-    random, grey = np.random.default_rng(0), np.full((16, 24), 128, np.uint8)
-    lumas = [np.kron(random.integers(60, 200, (8, 12)), np.ones((4, 4))).astype(np.uint8) for _ in range(2)]
-    for references, oldest in ((1, 0), (2, 1)):
+    """A texture that comes and goes: with two references it is found in the picture before the last."""
+    texture = np.random.default_rng(0).integers(60, 200, (8, 12))
+    lumas = [np.kron(plane, np.ones((4, 4))).astype(np.uint8) for plane in (texture, np.full_like(texture, 128))]
+    grey = np.full((16, 24), 128, np.uint8)
+    for references in (1, 2):
         encoder = Encoder(load("tiny"), 2, 0, "off", torch.device("cpu"), references)
         for t in range(5):
             encoder.encode(Frame(lumas[t % 2], grey, grey))
         assert encoder.state.vectors[:, 2].max() <= references - 1
-        assert encoder.state.vectors[:, 2].float().mean() == pytest.approx(oldest, abs=0.3)
+        assert (encoder.state.vectors[:, 2].float().mean() > 0.4) == (references == 2)
 
 
 def test_verify_stops_at_a_frame_that_decodes_to_something_else(
