@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
-from models.vectors import REFERENCES, displaced, velocity
+from models.vectors import REFERENCES, Prediction, displacement, velocity
 
 LEVELS = (8, 4, 2, 1)
 SIDE = 16
@@ -31,18 +31,21 @@ class Place:
     kind: int  # which estimator is theirs: level and pattern
     where: tuple  # index into (B, 3, h, w)
     near: list[Tensor]  # four decoded neighbours (B, 3, h', w'), none on the highest level, and the vectors of the frame before
-    speed: Tensor  # (B, 2, h', w') the median of their velocities
-    base: Tensor  # (B, 3, h', w') the prediction: that velocity at the median of their ages
+    prediction: Prediction  # their median velocity at their median age
+
+    @property
+    def base(self) -> Tensor:
+        """The predicted vectors, (B, 3, h', w')."""
+        return self.prediction.vectors
 
     def difference(self, vectors: Tensor) -> Tensor:
-        """What vectors (B, 3, h', w') differ from the prediction, their displacements from the predicted ones at their age."""
-        age = vectors[:, 2:]
-        return torch.cat([vectors[:, :2] - displaced(self.speed, age)[:, :2], age - self.base[:, 2:]], 1)
+        """What vectors (B, 3, h', w') differ from the prediction."""
+        return self.prediction.difference(vectors)
 
     def vectors(self, difference: Tensor) -> Tensor:
         """The inverse of `difference`, for any difference."""
-        age = (self.base[:, 2:] + difference[:, 2:]).clamp(0, REFERENCES - 1)
-        moved = displaced(self.speed, age)[:, :2] + difference[:, :2]
+        age = (self.prediction.age + difference[:, 2:]).clamp(0, REFERENCES - 1)
+        moved = displacement(self.prediction.speed, age) + difference[:, :2]
         return torch.cat([moved.clamp(-LIMIT, LIMIT - 1), age], 1)
 
 
@@ -104,8 +107,8 @@ class Motion(nn.Module):
         """Read the field of one frame."""
         field = torch.zeros_like(previous)
         for step in self.steps(field, previous, memory, rate):
-            wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.place.base)
-            difference = torch.zeros_like(step.place.base)
+            wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.scale)
+            difference = torch.zeros_like(step.scale, dtype=torch.int32)
             difference[wrong] = coder.read(scale_index(step.scale)[wrong])
             field[step.place.where] = step.place.vectors(difference)
         return field
@@ -115,9 +118,9 @@ class Motion(nn.Module):
         side = F.relu(self.side(memory))
         quality = rate[:, None, None, None].float() / RATES - 0.5
         for place in pyramid(field, previous):
-            base, age = place.base, place.base[:, 2:]
+            base, age = place.base, place.prediction.age
             near = [*(place.near[:-1] or 4 * [base]), place.near[-1]]
-            moved = [(displaced(velocity(n), age) - base)[:, :2].float().clamp(-64, 64) / 8 for n in near]
+            moved = [(displacement(velocity(n), age) - base[:, :2]).float().clamp(-64, 64) / 8 for n in near]
             ages = [(n[:, 2:] - age).float() for n in near]
             features = torch.cat([*moved, quality.expand_as(age), *ages, age], 1)
             features = torch.cat([features.to(side.dtype), side[place.where]], 1)
@@ -134,7 +137,7 @@ def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
         near = [*around, previous[where]]
         speed = torch.stack([velocity(n) for n in near]).median(0).values
         age = torch.stack([n[:, 2:] for n in near]).median(0).values
-        return Place(kind, where, near, speed, displaced(speed, age))
+        return Place(kind, where, near, Prediction(speed, age))
 
     top = LEVELS[0]
     yield place(0, slice(0, None, top), slice(0, None, top), [])

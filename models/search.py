@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from models.fusion import fused
 from models.motion import Place, Step, pyramid
 from models.presets import lagrangian
-from models.vectors import displaced, velocity
+from models.vectors import Prediction, displaced, velocity
 from models.warp import BLOCK, LUMA_TAPS
 
 COARSE = 4
@@ -50,27 +50,9 @@ def median(candidates: Tensor) -> Tensor:
     return (candidates.sum(0, dtype=candidates.dtype) - candidates.amax(0) - candidates.amin(0)) >> 1
 
 
-@dataclass(frozen=True)
-class Centre:
-    """What vectors are predicted to be: the medians of their neighbours' velocities (B, 2, h, w) and ages (B, 1, h, w)."""
-
-    speed: Tensor
-    age: Tensor
-
-    @classmethod
-    def of(cls, around: Tensor) -> "Centre":
-        """From neighbours (4, B, 3, h, w)."""
-        return cls(median(torch.stack([velocity(field) for field in around])), median(around[:, :, 2:]))
-
-    @property
-    def vectors(self) -> Tensor:
-        """(B, 3, h, w)."""
-        return displaced(self.speed, self.age)
-
-    def difference(self, field: Tensor) -> Tensor:
-        """What vectors (B, 3, h, w) differ from the prediction."""
-        age = field[:, 2:]
-        return torch.cat([field[:, :2] - displaced(self.speed, age)[:, :2], age - self.age], 1)
+def centre(around: Tensor) -> Prediction:
+    """What the medians of neighbours (4, B, 3, h, w) predict."""
+    return Prediction(median(torch.stack([velocity(field) for field in around])), median(around[:, :, 2:]))
 
 
 class References:
@@ -170,14 +152,14 @@ def tiles(plane: Tensor, block: int) -> Tensor:
     return plane.view(batch, height // block, block, width // block, block).transpose(2, 3).contiguous()
 
 
-def vector_cost(references: References, current: Tensor, field: Tensor, difference: Tensor | None, multiplier: Tensor) -> Tensor:
+def vector_cost(references: References, current: Tensor, field: Tensor, difference: Tensor, multiplier: Tensor) -> Tensor:
     """Bits that the vector of each block and its error are worth: (B, h, w).
 
     Args:
         references: what is predicted from.
         current: the picture in blocks, (B, h, w, block, block).
         field: the vectors to judge, (B, 3, h, w).
-        difference: of them to what they are predicted to be; None: their own bits do not count.
+        difference: of them to what they are predicted to be.
         multiplier: λ of each sample, (B,).
     """
     return _cost(references.blocks(field, current.shape[-1]), current, difference, multiplier)
@@ -274,7 +256,7 @@ class Search:
         moved = displaced(past, torch.zeros_like(field[:, 2:]))
         for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
-            field = self._refine(large, field, [Centre.of(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier)
+            field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier)
         field = self._refine(large, field, [], (8, 4, 2, 1) if self.thorough else (6, 2), multiplier)
         older = []
         for age in range(1, len(self.references)):
@@ -286,7 +268,7 @@ class Search:
         field = self._refine(large, field, older, (), multiplier)
         if older:
             around = neighbours(field)
-            field = self._refine(large, field, [Centre.of(around).vectors, *around], (), multiplier)
+            field = self._refine(large, field, [centre(around).vectors, *around], (), multiplier)
         field, *others = (f.repeat_interleave(2, 2).repeat_interleave(2, 3) for f in (field, newest, *older))
         start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         if older:
@@ -294,7 +276,7 @@ class Search:
         field = self._refine(small, field, start, (4, 2, 1) if self.thorough else (1,), multiplier)
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
-            field = self._refine(small, field, [Centre.of(around).vectors, *around], (), multiplier)
+            field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
         field = field.clone()
         steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
         return self._prune(small, field, steps, multiplier)
@@ -324,12 +306,12 @@ class Search:
         self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor
     ) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
-        centre = Centre.of(neighbours(field))
-        best = vector_cost(self.references, current, field, centre.difference(field), multiplier)
+        expected = centre(neighbours(field))
+        best = vector_cost(self.references, current, field, expected.difference(field), multiplier)
 
         def consider(candidate: Tensor) -> None:
             nonlocal best, field
-            cost = vector_cost(self.references, current, candidate, centre.difference(candidate), multiplier)
+            cost = vector_cost(self.references, current, candidate, expected.difference(candidate), multiplier)
             better = cost < best
             best = torch.where(better, cost, best)
             field = torch.where(better[:, None], candidate, field)

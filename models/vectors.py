@@ -5,6 +5,7 @@ There is one for each 8×8 block, which points to where its content was in a pic
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,10 +22,32 @@ def velocity(field: Tensor) -> Tensor:
     return field[:, :2] * (UNIT // (field[:, 2:] + 1))
 
 
+def displacement(speed: Tensor, age: Tensor) -> Tensor:
+    """How far what moves at these velocities (B, 2, h, w) has come since pictures of these ages (B, 1, h, w), rounded half up: (B, 2, h, w)."""
+    return torch.div(speed * (age + 1) + UNIT // 2, UNIT, rounding_mode="floor")
+
+
 def displaced(speed: Tensor, age: Tensor) -> Tensor:
-    """Vectors of these ages (B, 1, h, w) that move at these velocities (B, 2, h, w), rounded half up: (B, 3, h, w)."""
-    moved = torch.div(speed * (age + 1) + UNIT // 2, UNIT, rounding_mode="floor")
-    return torch.cat([moved, age], 1)
+    """Vectors of these ages (B, 1, h, w) that move at these velocities (B, 2, h, w): (B, 3, h, w)."""
+    return torch.cat([displacement(speed, age), age], 1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What vectors are predicted to be."""
+
+    speed: Tensor  # (B, 2, h, w) velocities
+    age: Tensor  # (B, 1, h, w)
+
+    @property
+    def vectors(self) -> Tensor:
+        """(B, 3, h, w)."""
+        return displaced(self.speed, self.age)
+
+    def difference(self, vectors: Tensor) -> Tensor:
+        """What vectors (B, 3, h, w) differ from the prediction, their displacements from the predicted ones at their age."""
+        age = vectors[:, 2:]
+        return torch.cat([vectors[:, :2] - displacement(self.speed, age), age - self.age], 1)
 
 
 def still(like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.fusion import fused
 from models.picture import Planes
-from models.vectors import displaced, velocity
+from models.vectors import displacement, velocity
 
 BLOCK = 8
 """Luma samples of a block's side; the chroma block is half of it."""
@@ -114,7 +114,7 @@ def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
     rows = torch.arange(height, device=context.device)[:, None]
     columns = torch.arange(width, device=context.device)
     unit = 4 * BLOCK
-    dy, dx, _ = displaced(velocity(vectors), torch.zeros_like(vectors[:, 2:])).unbind(1)
+    dy, dx = displacement(velocity(vectors), torch.zeros_like(vectors[:, 2:])).unbind(1)
     top, left = rows + dy // unit, columns + dx // unit
     down, across = (dy % unit).float(), (dx % unit).float()
     start = torch.arange(batch, device=context.device)[:, None, None] * height
