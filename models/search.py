@@ -9,6 +9,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ SWEEPS = 4
 
 MARGIN = 40
 """Samples around the reference that blocks may be read from."""
+
+OVERLAP = 2
+"""Samples around a block that its vector is judged by as well, less toward the outside: compensation overlaps, too."""
 
 INHERITED = 3.0
 """What a block's error counts beside the bits of its vector: the frames that follow inherit it."""
@@ -88,24 +92,26 @@ class References:
     def __len__(self) -> int:
         return len(self.order)
 
-    def blocks(self, field: Tensor, block: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
-        """The block that each vector points to: (B, 3, h, w) -> (B, h, w, block, block) uint8.
+    def windows(self, field: Tensor, block: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """The window that each vector points to: (B, 3, h, w) -> (B, h, w, window, window) uint8; window = block + 2·OVERLAP.
 
         With slices, the field has vectors of these rows and columns of blocks only.
         """
-        places = ((0 if s.start is None else s.start * block, (s.step or 1) * block) for s in (rows, columns))
-        lines = _lines(field, self.order, block, self.planes.shape[1:], *places)
-        windows = self.planes.as_strided((self.planes.numel() - block + 1, block), (1, 1))
-        return windows.index_select(0, lines.reshape(-1)).view(*lines.shape, block)
+        places = ((s.start or 0) * block - OVERLAP for s in (rows, columns))
+        steps = ((s.step or 1) * block for s in (rows, columns))
+        window = block + 2 * OVERLAP
+        lines = _lines(field, self.order, window, self.planes.shape[1:], *zip(places, steps))
+        samples = self.planes.as_strided((self.planes.numel() - window + 1, window), (1, 1))
+        return samples.index_select(0, lines.reshape(-1)).view(*lines.shape, window)
 
 
 @fused
 def _lines(
-    field: Tensor, order: Tensor, block: int, shape: tuple[int, int, int, int], down: tuple[int, int], across: tuple[int, int]
+    field: Tensor, order: Tensor, window: int, shape: tuple[int, int, int, int], down: tuple[int, int], across: tuple[int, int]
 ) -> Tensor:
-    """Where each line of the blocks that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, block).
+    """Where each line of the windows that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, window).
 
-    `down` and `across` tell the first block's place and the distance to the next.
+    `down` and `across` tell the first window's place and the distance to the next.
     """
     batch, count, tall, wide = shape
     device = field.device
@@ -113,13 +119,13 @@ def _lines(
         torch.arange(size, device=device, dtype=torch.int32) * step + first
         for size, (first, step) in zip(field.shape[2:], (down, across))
     )
-    far = MARGIN - block  # a block that lies further outside looks the same
+    far = MARGIN - window  # a window that lies further outside looks the same
     y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
     x = (columns + (field[:, 1] >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
     phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
     picture = order[field[:, 2].clamp(max=len(order) - 1)] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
     start = ((picture * count + phase) * tall + y) * wide + x  # (B, h, w)
-    return start[..., None] + torch.arange(block, device=device, dtype=torch.int32) * wide
+    return start[..., None] + torch.arange(window, device=device, dtype=torch.int32) * wide
 
 
 def phases(plane: Tensor) -> Tensor:
@@ -146,10 +152,18 @@ def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
     return total
 
 
-def tiles(plane: Tensor, block: int) -> Tensor:
-    """A plane cut into blocks: (B, H, W) -> (B, H/block, W/block, block, block)."""
-    batch, height, width = plane.shape
-    return plane.view(batch, height // block, block, width // block, block).transpose(2, 3).contiguous()
+def windows(plane: Tensor, block: int) -> Tensor:
+    """The windows of a plane's blocks: (B, H, W) -> (B, H/block, W/block, window, window)."""
+    plane = F.pad(plane[:, None], (OVERLAP,) * 4, mode="replicate")[:, 0]
+    return plane.unfold(1, block + 2 * OVERLAP, block).unfold(2, block + 2 * OVERLAP, block).contiguous()
+
+
+@lru_cache(maxsize=8)
+def _weights(window: int, device: torch.device) -> Tensor:
+    """What the error of each sample of a window counts; blocks side by side add up to 1: (window, window)."""
+    place = torch.arange(window, device=device)
+    line = ((torch.minimum(place, window - 1 - place) + 0.5) / (2 * OVERLAP)).clamp(max=1)
+    return line[:, None] * line
 
 
 def vector_cost(references: References, current: Tensor, field: Tensor, difference: Tensor, multiplier: Tensor) -> Tensor:
@@ -157,18 +171,20 @@ def vector_cost(references: References, current: Tensor, field: Tensor, differen
 
     Args:
         references: what is predicted from.
-        current: the picture in blocks, (B, h, w, block, block).
+        current: the picture in windows, (B, h, w, window, window).
         field: the vectors to judge, (B, 3, h, w).
         difference: of them to what they are predicted to be.
         multiplier: λ of each sample, (B,).
     """
-    return _cost(references.blocks(field, current.shape[-1]), current, difference, multiplier)
+    window = current.shape[-1]
+    found = references.windows(field, window - 2 * OVERLAP)
+    return _cost(found, current, _weights(window, current.device), difference, multiplier)
 
 
 @fused
-def _cost(blocks: Tensor, current: Tensor, difference: Tensor | None, multiplier: Tensor) -> Tensor:
-    count = blocks.shape[3] * blocks.shape[4]
-    variance = (blocks.float() - current).square_().sum((3, 4)) / count
+def _cost(found: Tensor, current: Tensor, weights: Tensor, difference: Tensor | None, multiplier: Tensor) -> Tensor:
+    count = (current.shape[-1] - 2 * OVERLAP) ** 2
+    variance = (found.float() - current).square_().flatten(3) @ weights.flatten() / count
     error = INHERITED * count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
     return error if difference is None else error + vector_bits(difference)
 
@@ -251,7 +267,7 @@ class Search:
         plane = current[:, 0].float()
         field = _coarse(plane, pictures[0][:, 0].float(), self.reach)
         field = torch.cat([field, torch.zeros_like(field[:, :1])], 1)
-        large, small = tiles(plane, 2 * BLOCK), tiles(plane, BLOCK)
+        large, small = windows(plane, 2 * BLOCK), windows(plane, BLOCK)
         past = velocity(previous[..., ::2, ::2])
         moved = displaced(past, torch.zeros_like(field[:, 2:]))
         for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
@@ -286,11 +302,11 @@ class Search:
         for step in steps:
             place = step.place
             rows, columns = place.where[2:]
-            blocks = current[:, rows, columns]
+            aim = current[:, rows, columns]
 
             def cost(vectors: Tensor) -> Tensor:
-                found = self.references.blocks(vectors, BLOCK, rows, columns)
-                return _cost(found, blocks, None, multiplier) + PRICE * step.bits(place.difference(vectors))
+                found = self.references.windows(vectors, BLOCK, rows, columns)
+                return _cost(found, aim, _weights(aim.shape[-1], aim.device), None, multiplier) + PRICE * step.bits(place.difference(vectors))
 
             best = field[place.where]
             least = cost(best)
@@ -320,6 +336,6 @@ class Search:
             consider(candidate)
         for step in steps:
             middle = field
-            for dy, dx in RING if self.thorough or current.shape[-1] > BLOCK else CROSS:
+            for dy, dx in RING if self.thorough or current.shape[-1] > BLOCK + 2 * OVERLAP else CROSS:
                 consider(torch.stack([middle[:, 0] + step * dy, middle[:, 1] + step * dx, middle[:, 2]], 1))
         return field
