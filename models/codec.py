@@ -14,7 +14,7 @@ from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
-from models.motion import Estimator, Motion, Step
+from models.motion import VECTOR_SYMBOLS, Estimator, Motion, Step
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.search import Search
@@ -134,10 +134,10 @@ class Codec(nn.Module):
     # Coding. Encoder and decoder run the same functions on the same numbers.
 
     def symbols(self, height: int, width: int) -> int:
-        """The most symbols that a frame of an aligned size can have: y, z, and a flag and three differences for every vector."""
+        """The most symbols that a frame of an aligned size can have: y, z, and those of every vector."""
         y = self.preset.latent * (height // 16) * (width // 16)
         z = self.preset.hyper * -(-height // 64) * -(-width // 64)
-        return y + z + 4 * (height // 8) * (width // 8)
+        return y + z + VECTOR_SYMBOLS * (height // 8) * (width // 8)
 
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolEncoder) -> State:
         """Write a keyframe; returns the decoder's state after it."""

@@ -1,8 +1,9 @@
 """The entropy model of motion vectors: a pyramid from every eighth block to every block.
 
 Vectors of a level are predicted by the medians of age and velocity, by component, of their four decoded neighbours and the
-vector of the frame before. First comes a flag, whether the prediction is wrong at all, then the differences. A vector
-that follows its neighbours costs a hundredth of a bit, so block sizes vary without being signalled.
+vector of the frame before. First comes a flag, whether the prediction is wrong at all; then a flag for each of these five
+that is another vector, whether it is the one; then, if none is, the difference to the prediction. A vector that follows its
+neighbours costs a hundredth of a bit, so block sizes vary without being signalled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +16,16 @@ from torch.nn import functional as F
 from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
-from models.vectors import REFERENCES, Prediction, displacement, velocity
+from models.vectors import LIMIT, REFERENCES, Prediction, displacement, velocity
 
 LEVELS = (8, 4, 2, 1)
 SIDE = 16
 
-LIMIT = 1 << 15
-"""Displacements have 16 bits, whatever the differences that a damaged stream may hold."""
+NEAR = 5
+"""Vectors that one is predicted from."""
+
+VECTOR_SYMBOLS = 1 + NEAR + 3
+"""The most symbols of a vector."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,20 @@ class Place:
 
     kind: int  # which estimator is theirs: level and pattern
     where: tuple  # index into (B, 3, h, w)
-    near: list[Tensor]  # four decoded neighbours (B, 3, h', w'), none on the highest level, and the vectors of the frame before
+    near: list[Tensor]  # four decoded neighbours (B, 3, h', w') and the vectors of the frame before, which stand in for them on the highest level
     prediction: Prediction  # their median velocity at their median age
 
     @property
     def base(self) -> Tensor:
         """The predicted vectors, (B, 3, h', w')."""
         return self.prediction.vectors
+
+    def choices(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The neighbours (B, 3, h', w'), in order, and where they are (B, 1, h', w') neither the prediction nor one of those before."""
+        known = [self.base]
+        for vectors in self.near:
+            yield vectors, torch.stack([(vectors != other).any(1, keepdim=True) for other in known]).all(0)
+            known.append(vectors)
 
     def difference(self, vectors: Tensor) -> Tensor:
         """What vectors (B, 3, h', w') differ from the prediction."""
@@ -54,20 +65,27 @@ class Step:
     """A place, and how sure its prediction is."""
 
     place: Place
-    logit: Tensor  # (B, 1, h', w') log-odds that the prediction is wrong
-    scale: Tensor  # (B, 3, h', w') logarithm of the scale of a wrong prediction's difference
+    wrong: Tensor  # (B, 1, h', w') log-odds that the prediction is wrong
+    merge: Tensor  # (B, N, h', w') log-odds that a wrong one's vector is that neighbour's, if it is none of those before
+    scale: Tensor  # (B, 3, h', w') logarithm of the scale of the difference, if it is none at all
 
-    def bits(self, difference: Tensor) -> Tensor:
-        """Of differences (B, 3, h', w') to the prediction: (B, h', w')."""
-        wrong = (difference != 0).any(1)
-        return flag_bits(wrong, self.logit[:, 0]) + wrong * laplace_bits(difference, self.scale).sum(1)
+    def bits(self, vectors: Tensor) -> Tensor:
+        """Of vectors (B, 3, h', w'): (B, h', w')."""
+        difference = self.place.difference(vectors)
+        left = (difference != 0).any(1, keepdim=True)
+        total = flag_bits(left, self.wrong)
+        for k, (choice, distinct) in enumerate(self.place.choices()):
+            same = (vectors == choice).all(1, keepdim=True)
+            total = total + (left & distinct) * flag_bits(same, self.merge[:, k, None])
+            left = left & ~same
+        return (total + left * laplace_bits(difference, self.scale).sum(1, keepdim=True))[:, 0]
 
 
 class Estimator(nn.Sequential):
     """From the neighbourhood of one vector to the distribution of its difference."""
 
     def __init__(self):
-        super().__init__(Narrow(17 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 4, relu=True))
+        super().__init__(Narrow(17 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 1 + NEAR + 3, relu=True))
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -91,26 +109,37 @@ class Motion(nn.Module):
         """Training: bits of a field for each sample, (B,)."""
         total = 0
         for step in self.steps(field, previous, memory, rate):
-            total = total + step.bits(step.place.difference(field[step.place.where])).sum((1, 2))
+            total = total + step.bits(field[step.place.where]).sum((1, 2))
         return total
 
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolEncoder) -> None:
         """Write the field of one frame."""
         for step in self.steps(field, previous, memory, rate):
-            difference = step.place.difference(field[step.place.where])
-            wrong = (difference != 0).any(1, keepdim=True)
-            coder.write(wrong, flag_index(step.logit))
-            wrong = wrong.expand_as(difference)
-            coder.write(difference[wrong], scale_index(step.scale)[wrong])
+            vectors = field[step.place.where]
+            difference = step.place.difference(vectors)
+            left = (difference != 0).any(1, keepdim=True)
+            coder.write(left, flag_index(step.wrong))
+            for k, (choice, distinct) in enumerate(step.place.choices()):
+                same, asked = (vectors == choice).all(1, keepdim=True), left & distinct
+                coder.write(same[asked], flag_index(step.merge[:, k, None])[asked])
+                left = left & ~same
+            left = left.expand_as(difference)
+            coder.write(difference[left], scale_index(step.scale)[left])
 
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:
         """Read the field of one frame."""
         field = torch.zeros_like(previous)
         for step in self.steps(field, previous, memory, rate):
-            wrong = coder.read(flag_index(step.logit)).bool().expand_as(step.scale)
-            difference = torch.zeros_like(step.scale, dtype=torch.int32)
-            difference[wrong] = coder.read(scale_index(step.scale)[wrong])
-            field[step.place.where] = step.place.vectors(difference)
+            left = coder.read(flag_index(step.wrong)).bool()
+            vectors = step.place.base
+            for k, (choice, distinct) in enumerate(step.place.choices()):
+                same = left & distinct
+                same[same.clone()] = coder.read(flag_index(step.merge[:, k, None])[same]).bool()
+                vectors = torch.where(same, choice, vectors)
+                left = left & ~same
+            difference = torch.zeros_like(vectors)
+            difference[left.expand_as(vectors)] = coder.read(scale_index(step.scale)[left.expand_as(vectors)])
+            field[step.place.where] = torch.where(left, step.place.vectors(difference), vectors)
         return field
 
     def steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
@@ -119,13 +148,12 @@ class Motion(nn.Module):
         quality = rate[:, None, None, None].float() / RATES - 0.5
         for place in pyramid(field, previous):
             base, age = place.base, place.prediction.age
-            near = [*(place.near[:-1] or 4 * [base]), place.near[-1]]
-            moved = [(displacement(velocity(n), age) - base[:, :2]).float().clamp(-64, 64) / 8 for n in near]
-            ages = [(n[:, 2:] - age).float() for n in near]
+            moved = [(displacement(velocity(n), age) - base[:, :2]).float().clamp(-64, 64) / 8 for n in place.near]
+            ages = [(n[:, 2:] - age).float() for n in place.near]
             features = torch.cat([*moved, quality.expand_as(age), *ages, age], 1)
             features = torch.cat([features.to(side.dtype), side[place.where]], 1)
-            logit, scale = self.grid(self.estimators[place.kind](features).float()).split((1, 3), 1)
-            yield Step(place, logit, scale)
+            wrong, merge, scale = self.grid(self.estimators[place.kind](features).float()).split((1, NEAR, 3), 1)
+            yield Step(place, wrong, merge, scale)
 
 
 def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
@@ -134,7 +162,8 @@ def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
 
     def place(kind: int, rows: slice, columns: slice, around: list[Tensor]) -> Place:
         where = (every, every, rows, columns)
-        near = [*around, previous[where]]
+        past = previous[where]
+        near = [*(around or (NEAR - 1) * [past]), past]
         speed = torch.stack([velocity(n) for n in near]).median(0).values
         age = torch.stack([n[:, 2:] for n in near]).median(0).values
         return Place(kind, where, near, Prediction(speed, age))

@@ -36,7 +36,7 @@ OVERLAP = 2
 INHERITED = 3.0
 """What a block's error counts beside the bits of its vector: the frames that follow inherit it."""
 
-PRICE = 1.75
+PRICE = 1.4
 """What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -227,9 +227,9 @@ class Guess:
 
     place: Place
 
-    def bits(self, difference: Tensor) -> Tensor:
-        """Of differences (B, 3, h', w') to the prediction: (B, h', w')."""
-        return vector_bits(difference)
+    def bits(self, vectors: Tensor) -> Tensor:
+        """Of vectors (B, 3, h', w'): (B, h', w')."""
+        return vector_bits(self.place.difference(vectors))
 
 
 class Search:
@@ -278,8 +278,8 @@ class Search:
         for age in range(1, len(self.references)):
             ages = torch.full_like(field[:, 2:], age)
             start = displaced(velocity(field), ages)
-            extra = [displaced(past, ages), *older[-1:]]
-            older.append(self._refine(large, start, [displaced(velocity(c), ages) for c in extra], (4, 2, 1), multiplier))
+            extra = [past, torch.zeros_like(past), *(velocity(found) for found in older[-1:])]
+            older.append(self._refine(large, start, [displaced(speed, ages) for speed in extra], (4, 2, 1), multiplier))
         newest = field
         field = self._refine(large, field, older, (), multiplier)
         if older:
@@ -306,7 +306,7 @@ class Search:
 
             def cost(vectors: Tensor) -> Tensor:
                 found = self.references.windows(vectors, BLOCK, rows, columns)
-                return _cost(found, aim, _weights(aim.shape[-1], aim.device), None, multiplier) + PRICE * step.bits(place.difference(vectors))
+                return _cost(found, aim, _weights(aim.shape[-1], aim.device), None, multiplier) + PRICE * step.bits(vectors)
 
             best = field[place.where]
             least = cost(best)

@@ -16,6 +16,9 @@ REFERENCES = 8
 UNIT = math.lcm(*range(1, REFERENCES + 1))
 """Velocities are in this part of a quarter sample a frame, so that they are integers for every age."""
 
+LIMIT = 1 << 15
+"""Displacements have 16 bits, whatever a damaged stream may hold."""
+
 
 def velocity(field: Tensor) -> Tensor:
     """Displacement by frame: (B, 3, h, w) -> (B, 2, h, w), in 1/UNIT quarter samples."""
@@ -24,7 +27,7 @@ def velocity(field: Tensor) -> Tensor:
 
 def displacement(speed: Tensor, age: Tensor) -> Tensor:
     """How far what moves at these velocities (B, 2, h, w) has come since pictures of these ages (B, 1, h, w), rounded half up: (B, 2, h, w)."""
-    return torch.div(speed * (age + 1) + UNIT // 2, UNIT, rounding_mode="floor")
+    return torch.div(speed * (age + 1) + UNIT // 2, UNIT, rounding_mode="floor").clamp(-LIMIT, LIMIT - 1)
 
 
 def displaced(speed: Tensor, age: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from nvc_cli.errors import NvcError
 from nvc_cli.frame import Color, Frame
 
 MAGIC = b"NVC"
-VERSION = 4
+VERSION = 5
 END_MARKER = b"\xff"  # four bits away from every flags byte that a frame can have
 
 MAX_SIDE = 16384  # samples

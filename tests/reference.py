@@ -89,7 +89,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 4:
+    if (version := reader.unsigned(1)) != 5:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -374,7 +374,7 @@ def velocity(vectors: np.ndarray) -> np.ndarray:
 
 def displacement(speed: np.ndarray, age: np.ndarray) -> np.ndarray:
     """velocities (2, ...), ages (...) -> (2, ...)."""
-    return (speed * (age + 1) + UNIT_SPEED // 2) // UNIT_SPEED
+    return np.clip((speed * (age + 1) + UNIT_SPEED // 2) // UNIT_SPEED, -(1 << 15), (1 << 15) - 1)
 
 
 def interpolate(planes: np.ndarray, vectors: np.ndarray, taps: np.ndarray) -> np.ndarray:
@@ -447,26 +447,36 @@ def neighbours(grid: np.ndarray, odd_row: int, odd_column: int) -> np.ndarray:
 def decode_step(network: Network, symbols: Symbols, estimator: str, context: np.ndarray, side: np.ndarray) -> np.ndarray:
     """The vectors (3, rows, columns) of a step.
 
-    context (n, 3, rows, columns) has the four neighbours, if there are any, and the past; side (16, rows, columns).
+    context (5, 3, rows, columns) has the four neighbours, or the past in their stead, and the past; side (16, rows, columns).
     """
     middle = len(context) // 2
     speed = np.sort([velocity(vectors) for vectors in context], 0)[middle]  # (2, rows, columns)
     age = np.sort(context[:, 2], 0)[middle]
     base = np.concatenate([displacement(speed, age), age[None]])
-    near = [*([base] * (5 - len(context))), *context]
-    moved = [np.clip(displacement(velocity(vectors), age) - base[:2], -64, 64) << UNIT - 3 for vectors in near]
-    ages = np.stack([*(vectors[2] - age for vectors in near), age]) << UNIT
+    moved = [np.clip(displacement(velocity(vectors), age) - base[:2], -64, 64) << UNIT - 3 for vectors in context]
+    ages = np.stack([*(vectors[2] - age for vectors in context), age]) << UNIT
     rate = np.full_like(base[:1], network.rate - 32) << UNIT - 6
     x = network.narrow(f"{estimator}.0", np.concatenate([*moved, rate, ages, side]))  # of 33 channels
     x = network.narrow(f"{estimator}.1", x, relu=True)
     x = to_stream(network.narrow(f"{estimator}.2", x, relu=True))
-    e, d = x[0], x[1:]
-    flags = symbols.group(FIRST_FLAG + np.clip((4 * e >> UNIT) + 32, 0, 63))  # (rows, columns)
+    def flags(values: np.ndarray) -> np.ndarray:
+        return symbols.group(FIRST_FLAG + np.clip((4 * values >> UNIT) + 32, 0, 63))
+
+    e, f, d = x[0], x[1:6], x[6:]
+    left = flags(e) == 1  # (rows, columns)
+    vectors, known = base.copy(), [base]
+    for choice, values in zip(context, f):
+        asked = left & np.all([np.any(choice != other, 0) for other in known], 0)
+        same = asked.copy()
+        same[asked] = flags(values[asked]) == 1
+        vectors[:, same] = choice[:, same]
+        left &= ~same
+        known.append(choice)
     difference = np.zeros_like(base)
-    difference[:, flags == 1] = symbols.group(scale_table(d[:, flags == 1]))  # (3, flagged)
+    difference[:, left] = symbols.group(scale_table(d[:, left]))  # (3, left)
     age = np.clip(age + difference[2], 0, REFERENCES - 1)
     moved = np.clip(displacement(speed, age) + difference[:2], -(1 << 15), (1 << 15) - 1)
-    return np.concatenate([moved, age[None]])
+    return np.where(left, np.concatenate([moved, age[None]]), vectors)
 
 
 def decode_vectors(network: Network, symbols: Symbols, past: np.ndarray, context: np.ndarray) -> np.ndarray:
@@ -480,7 +490,8 @@ def decode_vectors(network: Network, symbols: Symbols, past: np.ndarray, context
         own = past[here]
         if own.size == 0:
             continue
-        around = own[None] if s == 8 else np.concatenate([neighbours(vectors[:, ::s, ::s], i, j), own[None]])  # (n, 3, rows, columns)
+        around = 4 * [own] if s == 8 else neighbours(vectors[:, ::s, ::s], i, j)
+        around = np.stack([*around, own])  # (5, 3, rows, columns)
         vectors[here] = decode_step(network, symbols, f"motion.estimators.{estimator}", around, side[here])
     return vectors
 

@@ -114,13 +114,16 @@ VECTORS = {
 
 
 def wild_vectors(like: torch.Tensor, t: int) -> torch.Tensor:
-    """Vectors of up to 32 samples, one in four of them of up to 512, half of them to older pictures, that exist or not."""
+    """Vectors of up to 32 samples, one in four of them of up to 512, half of them to older pictures, that exist or not; a third alike."""
     height, width = like.shape[2:]
     part, rows, columns = np.mgrid[:2, :height, :width]
     short = noise(rows, columns, 10 * t + part) - 128
     far = np.where(noise(rows, columns, 10 * t + 5) < 64, 16, 1)
     age = np.maximum(noise(rows, columns, 10 * t + 6)[:1] % (2 * REFERENCES) - REFERENCES, 0)
-    return torch.from_numpy(np.concatenate([short * far, age]))[None].to(like)
+    vectors = np.concatenate([short * far, age])
+    alike = noise(rows, columns, 10 * t + 7)[0] < 85
+    vectors[:, alike] = np.array([[-20], [33], [1]])
+    return torch.from_numpy(vectors)[None].to(like)
 
 
 @torch.inference_mode()

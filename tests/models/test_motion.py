@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.entropy import SymbolDecoder, SymbolEncoder
-from models.motion import Motion
+from models.motion import VECTOR_SYMBOLS, Motion
 from models.vectors import REFERENCES
 
 CHANNELS = 8
@@ -28,6 +28,9 @@ def field(kind: str, height: int, width: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.int32)
     if kind == "pan":
         return torch.tensor([-5, 130, 0], dtype=torch.int32)[None, :, None, None].expand(shape).contiguous()
+    if kind == "patches":  # of three vectors
+        vectors = torch.tensor([[0, 0, 0], [3, -1, 0], [6, -2, 1]], dtype=torch.int32)
+        return vectors[torch.randint(0, 3, (1, height, width), generator=generator)].permute(0, 3, 1, 2).contiguous()
     reach = {"small": 4, "wild": 4000, "old": 9}[kind]
     out = torch.randint(-reach, reach, shape, generator=generator, dtype=torch.int32)
     if kind == "small":
@@ -46,11 +49,11 @@ def coded(motion: Motion, vectors: Tensor, previous: Tensor) -> bytes:
     return coder.finish()
 
 
-@pytest.mark.parametrize("kind", ["zero", "pan", "small", "wild", "old"])
+@pytest.mark.parametrize("kind", ["zero", "pan", "patches", "small", "wild", "old"])
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 8), (8, 2), (2, 34), (4, 6), (10, 12), (8, 8), (16, 14), (18, 22)])
 def test_round_trip(motion: Motion, kind: str, height: int, width: int) -> None:
     vectors, previous = field(kind, height, width), field("old" if kind == "small" else "small", height, width)
-    coder = SymbolDecoder(coded(motion, vectors, previous), 4 * height * width)
+    coder = SymbolDecoder(coded(motion, vectors, previous), VECTOR_SYMBOLS * height * width)
     assert torch.equal(motion.decode(previous, memory(height, width), RATE, coder), vectors)
 
 
@@ -63,8 +66,9 @@ def test_every_vector_is_coded_once(motion: Motion, height: int, width: int) -> 
     assert (seen == 1).all()
 
 
-def test_bits_are_the_real_size(motion: Motion) -> None:
-    vectors, previous = field("small", 18, 22), field("zero", 18, 22)
+@pytest.mark.parametrize("kind", ["small", "patches"])
+def test_bits_are_the_real_size(motion: Motion, kind: str) -> None:
+    vectors, previous = field(kind, 18, 22), field("zero", 18, 22)
     expected = float(motion.bits(vectors, previous, memory(18, 22), RATE))
     assert 8 * len(coded(motion, vectors, previous)) == pytest.approx(expected, rel=0.05, abs=80)
 
@@ -98,6 +102,19 @@ def test_blocks_that_move_alike_are_predicted_whatever_their_age(motion: Motion)
         assert not step.place.difference(pan[step.place.where])[:, :2].any()
 
 
+def test_each_vector_near_is_asked_for_once(motion: Motion) -> None:
+    patches = field("patches", 18, 22)
+    asked = torch.zeros(3)
+    for step in motion.steps(patches, field("zero", 18, 22), memory(18, 22), RATE):
+        times = torch.zeros(3, *step.place.base.shape[2:])
+        for choice, distinct in step.place.choices():
+            for value in (0, 3, 6):
+                times[value // 3] += (distinct & (choice[:, :1] == value))[0, 0]
+        assert times.max() <= 1 and not (times * torch.stack([step.place.base[0, 0] == v for v in (0, 3, 6)])).any()
+        asked += times.sum((1, 2))
+    assert asked.min() > 20
+
+
 def test_differences_of_any_size_give_vectors_in_range(motion: Motion) -> None:
     old = field("old", 8, 8)
     for step in motion.steps(old, old, memory(8, 8), RATE):
@@ -112,6 +129,6 @@ def test_damage_gives_an_error_or_wrong_vectors_never_a_crash(motion: Motion) ->
     for place in range(0, len(payload), 2):
         damaged = payload[:place] + bytes([payload[place] ^ 0x5A]) + payload[place + 1 :]
         try:
-            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, 4 * 64)).shape == vectors.shape
+            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, VECTOR_SYMBOLS * 64)).shape == vectors.shape
         except ValueError:
             pass

@@ -39,7 +39,7 @@ PACKETS = [
     Packet(False, 8, False, False, True, b"\xff" * 5, 7),
 ]
 GOLDEN_HEADER = bytes.fromhex(
-    "4e564304 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 0c3d7240"
+    "4e564305 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 c42aec8f"
 )
 GOLDEN_PACKET = bytes.fromhex("03 25 04 deadbeef 3412 b96a5e2d")
 
@@ -254,10 +254,10 @@ def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     [
         (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
         (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
-        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 4"),
+        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 5"),
         (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
-        (resealed(b"NVC\x04\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
-        (resealed(b"NVC\x04\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(b"NVC\x05\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x05\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
         (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
     ],
 )
