@@ -46,7 +46,8 @@ def measure(name: str, videos: Path, clips: tuple[str, ...], minutes: float, fra
     from models.clips import Clips
     from models.schedule import SCHEDULES
     from models.training import Settings, Trainer
-    from nvc_cli.encoder import Encoder
+    from nvc_cli.decision import Heuristic
+from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
     from nvc_cli.video import open_reader
 
@@ -63,10 +64,10 @@ def measure(name: str, videos: Path, clips: tuple[str, ...], minutes: float, fra
     for clip in clips:
         points[Path(clip).stem] = curve = []
         for qp in QPS:
-            encoder, size, quality = Encoder(model, qp, 0, "auto", device), 0, []
+            encoder, size, quality = Encoder(model, qp, 0, Heuristic(), device), 0, []
             with open_reader(clip, frames=frames) as reader:
                 for frame in reader:
-                    encoded = encoder.encode(frame)
+                    (encoded,) = encoder.encode(frame)
                     size += encoded.packet.size
                     quality.append(frame_psnr(frame, encoded.picture).yuv)
             curve.append((size, sum(quality) / len(quality)))

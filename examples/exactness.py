@@ -46,6 +46,7 @@ def run(setting: tuple[str, str, str], job: dict) -> dict[str, list[str]]:
 
 def work(job: dict) -> dict[str, list[str]]:
     """In the process of one setting: encode clips into a folder, or decode all streams of a folder."""
+    from nvc_cli.decision import Heuristic
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
     from nvc_cli.frame import Frame
@@ -72,11 +73,11 @@ def work(job: dict) -> dict[str, list[str]]:
         with open_reader(clip, None, None, job["frames"]) as reader, (folder / f"{name}.nvc").open("wb") as file:
             info = reader.info
             header = Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, model.name, model.hash)
-            encoder = Encoder(model, qp, 0, "auto", device)
+            encoder = Encoder(model, qp, 0, Heuristic(), device)
             hashes[name] = []
             with StreamWriter(file, header) as stream:
                 for frame in reader:
-                    encoded = encoder.encode(frame)
+                    (encoded,) = encoder.encode(frame)
                     stream.write(encoded.packet)
                     hashes[name].append(digest(encoded.picture))
     return hashes

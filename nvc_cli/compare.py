@@ -35,6 +35,7 @@ class Settings:
     frames: int  # at most, per clip
     model: str
     filter: str
+    decision: str
     references: int
     threads: int
 
@@ -141,6 +142,8 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
 @click.option("--model", default="tiny", show_default=True, help="Model of nvc.")
 @click.option("--filter", "filter_", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
               help="In-loop filter of nvc.")  # fmt: skip
+@click.option("--decision", type=click.Choice(["heuristic", "rd"]), default="heuristic", show_default=True,
+              help="How nvc decides on it under auto.")  # fmt: skip
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N",
               help="Earlier pictures that nvc searches, 1 to 8.")  # fmt: skip
 @click.option("--anchors", callback=_parse_anchors, default=DEFAULT_ANCHORS, show_default=True,
@@ -154,6 +157,7 @@ def command(
     qps: tuple[str, ...],
     model: str,
     filter_: str,
+    decision: str,
     references: int,
     anchors: tuple[Anchor, ...],
     threads: int,
@@ -166,7 +170,7 @@ def command(
     fifth fewer bits than the anchor at equal PSNR, over the range of PSNR that both reach on that clip; where they
     reach none in common the clip is named and left out of the mean.
     """
-    settings = Settings(qps, anchors, frames, model, filter_, references, threads)
+    settings = Settings(qps, anchors, frames, model, filter_, decision, references, threads)
     if not settings.codecs:
         raise click.UsageError("there is nothing to measure: --qps and --anchors are both empty")
     results = []
@@ -243,7 +247,7 @@ def _named_failure(clip: Clip, codec: str) -> Iterator[None]:
 def _nvc_point(clip: Clip, folder: Path, settings: Settings, qp: str) -> Point:
     coded, decoded = folder / "coded.nvc", _decoded_path(clip, folder)
     nvc = [sys.executable, "-m", "nvc_cli"]
-    choices = {"--qp": qp, "--model": settings.model, "--filter": settings.filter, "--references": settings.references}
+    choices = {"--qp": qp, "--model": settings.model, "--filter": settings.filter, "--decision": settings.decision, "--references": settings.references}
     options = [str(word) for pair in {**choices, "--threads": settings.threads}.items() for word in pair]
     encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, "--json", "-y"], settings.threads)
     weights = ["--model", settings.model] if settings.model.endswith(".safetensors") else []
@@ -318,6 +322,7 @@ def _as_json(settings: Settings, results: list[ClipResult], means: list[Mean]) -
     return {
         "model": settings.model,
         "filter": settings.filter,
+        "decision": settings.decision,
         "references": settings.references,
         "threads": settings.threads,
         "anchors": {a.name: a.summary for a in settings.anchors},

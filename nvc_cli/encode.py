@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import chain
 
 import click
 
+from nvc_cli.decision import Decision, Heuristic, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
 from nvc_cli.runtime import choose_device, load_model, runtime_options
@@ -59,6 +61,19 @@ class Quality(click.ParamType):
         return qp
 
 
+class Thresholds(click.ParamType):
+    """Four thresholds and a factor."""
+
+    name = "M0,M1,M2,M3,P"
+
+    def convert(self, value, param, ctx) -> Heuristic:
+        try:
+            *thresholds, progress = (float(part) for part in value.split(","))
+            return Heuristic(tuple(thresholds), progress)
+        except ValueError:
+            self.fail(f"{value!r} is not four thresholds and a factor like 0.01,0,0,0,0.9", param, ctx)
+
+
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", help="Where the stream goes; - for standard output.")
@@ -66,6 +81,14 @@ class Quality(click.ParamType):
 @click.option("--keyint", type=click.IntRange(0), default=0, show_default=True, help="Frames from keyframe to keyframe; 0: only the first is one.")
 @click.option(
     "--filter", "filtering", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="The in-loop filter; auto decides frame by frame."
+)
+@click.option(
+    "--decision", type=click.Choice(["heuristic", "rd"]), default="heuristic", show_default=True,
+    help="How auto decides. heuristic: by the error that the filter takes away; rd: by what the coming frames cost, too, in twice the time."
+)
+@click.option(
+    "--thresholds", type=Thresholds(), default=None, metavar="M0,M1,M2,M3,P",
+    help="For the heuristic: the part of the error that the filter must take away, by the place in the quality cycle, and the factor P by which it changes from frame to frame."
 )
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; fewer: faster, larger files.")
 @click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", help="A model of the package, or a .safetensors file from nvc train.")
@@ -83,6 +106,8 @@ def command(
     qp: float,
     keyint: int,
     filtering: str,
+    decision: str,
+    thresholds: Heuristic | None,
     references: int,
     model: str,
     frames: int | None,
@@ -104,6 +129,7 @@ def command(
         raise click.UsageError("--json and a stream on standard output would mix; write the stream to a file")
     if STDOUT == target == recon:
         raise click.UsageError("the stream and --recon cannot both go to standard output")
+    rule = _decision(filtering, decision, thresholds)
     check_target(target, overwrite)
     from nvc_cli.video import open_reader, open_writer
 
@@ -130,20 +156,31 @@ def command(
         header = Header(
             info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash
         )
-        encoder = Encoder(weights, qp, keyint, filtering, place, references)
+        encoder = Encoder(weights, qp, keyint, rule, place, references)
         verifier = Decoder(header, weights, False, place, target) if verify else None
         with StreamWriter(file, header) as stream:
             meter = Meter(info, info.frames if frames is None else min(frames, info.frames or frames), "encoding")
-            for frame in reader:
+            for frame in chain(reader, [None]):
                 with meter.frame():
-                    encoded = encoder.encode(frame)
+                    ready = encoder.finish() if frame is None else encoder.encode(frame)
                     if verifier:
-                        verifier.decode(encoded.packet)
-                stream.write(encoded.packet)
-                if writer:
-                    writer.write(encoded.picture)
-                meter.count(encoded.packet.size)
+                        for encoded in ready:
+                            verifier.decode(encoded.packet)
+                for encoded in ready:
+                    stream.write(encoded.packet)
+                    if writer:
+                        writer.write(encoded.picture)
+                    meter.count(encoded.packet.size)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
     if verify:
         click.echo(f"verified: all {summary.frames} frames decode to the pictures of the encoder", err=True)
+
+
+def _decision(filtering: str, decision: str, thresholds: Heuristic | None) -> Decision:
+    """The options about the in-loop filter as one."""
+    if thresholds and (filtering, decision) != ("auto", "heuristic"):
+        raise click.UsageError("--thresholds are those of --filter auto --decision heuristic")
+    if filtering != "auto":
+        return filtering == "on"
+    return LookAhead() if decision == "rd" else thresholds or Heuristic()

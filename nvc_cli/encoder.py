@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.codec import State, Unfiltered
+from models.codec import State
 from models.cycle import rate_point
 from models.entropy import SymbolEncoder
 from models.picture import Planes
+from models.presets import lagrangian
 from models.quality import distortion
 from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model
+from nvc_cli.decision import Decision, Heuristic, LookAhead
 from nvc_cli.frame import Frame
 from nvc_cli.stream import Packet, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
@@ -28,67 +30,142 @@ class Encoded:
     picture: Frame
 
 
+@dataclass(frozen=True, eq=False)
+class _Coded:
+    """One frame that may still turn out another way."""
+
+    frame: Frame
+    source: Planes
+    state: State
+    rate: int
+    keyframe: bool
+    filtered: bool
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to have coded the frames so far."""
+
+    state: State
+    cost: float = 0.0  # bits + λ·error, where ways differ
+    open: tuple[_Coded, ...] = ()  # frames not given out yet
+
+    def then(self, coded: _Coded, cost: float) -> _Way:
+        return _Way(coded.state, self.cost + cost, (*self.open, coded))
+
+
 class Encoder:
-    """Turns frames into packets one at a time.
+    """Turns frames into packets.
 
     Args:
         model: from `models.weights.load`.
         qp: 0 (best picture) to 7 (smallest file), in steps of 1/8.
         keyint: distance of keyframes; 0: only the first frame is one.
-        filtering: "on", "off", or "auto": per frame, whatever brings the picture closer to the source.
+        decision: when the in-loop filter is on: True, False, or how to find out.
         device: where the model is.
         references: how many earlier pictures are searched, 1 to 8.
     """
 
-    def __init__(self, model: Model, qp: float, keyint: int, filtering: str, device: torch.device, references: int = REFERENCES):
+    def __init__(self, model: Model, qp: float, keyint: int, decision: Decision, device: torch.device, references: int = REFERENCES):
         self.codec, self.device = model.codec, device
-        self.base, self.keyint, self.filtering = round(qp * 8), keyint, filtering
+        self.base, self.keyint, self.decision = round(qp * 8), keyint, decision
         self.search = Search(reach=64, references=references)
         self.since = 0  # frames since the keyframe
-        self.state: State | None = None
+        self.ways: list[_Way] = []
 
     @torch.inference_mode()
-    def encode(self, frame: Frame) -> Encoded:
-        """Encode the next frame in order of display."""
+    def encode(self, frame: Frame) -> list[Encoded]:
+        """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead."""
         source = to_picture(frame, self.device)
-        keyframe = self.state is None or (self.keyint and self.since >= self.keyint)
-        if keyframe:
+        if not self.ways or (self.keyint and self.since >= self.keyint):
+            done = self.finish()
             self.since = 0
-        rate = rate_point(self.base, self.since)
-        rates = torch.tensor([rate], device=self.device)
-        coder = SymbolEncoder()
-        if keyframe:
-            filtered = False
-            self.state = self.codec.encode_keyframe(source, rates, coder)
+            self.ways = [self._keyframe(frame, source)]
         else:
-            vectors = self.codec.search(self.search, source, self.state, rates)
-            unfiltered = self.codec.encode_frame(source, self.state, rates, vectors, False, coder)
-            self.state, filtered = self._decide(source, unfiltered)
+            done = []
+            self.ways = self._follow(frame, source)
         self.since += 1
-        picture = to_frame(self.state.picture, frame.y.shape[1], frame.y.shape[0])
+        return done + self._decided()
+
+    @torch.inference_mode()
+    def finish(self) -> list[Encoded]:
+        """The frames that were left open; what comes next is a keyframe."""
+        if not self.ways:
+            return []
+        best = min(self.ways, key=lambda way: way.cost)
+        self.ways = []
+        return [self._packed(coded) for coded in best.open]
+
+    @property
+    def state(self) -> State:
+        """The decoder's state after the last frame, on the way that is the cheapest so far."""
+        return min(self.ways, key=lambda way: way.cost).state
+
+    def _keyframe(self, frame: Frame, source: Planes) -> _Way:
+        rate, coder = rate_point(self.base, 0), SymbolEncoder()
+        state = self.codec.encode_keyframe(source, self._tensor(rate), coder)
+        return _Way(state).then(_Coded(frame, source, state, rate, True, False, coder.finish()), 0.0)
+
+    def _follow(self, frame: Frame, source: Planes) -> list[_Way]:
+        """All ways worth following, one P-frame on."""
+        ways = [longer for way in self.ways for longer in self._continue(way, frame, source)]
+        if not isinstance(self.decision, LookAhead):
+            return ways
+        ends = [[way for way in ways if way.open[-1].filtered == filtered] for filtered in (False, True)]
+        return [min(end, key=lambda way: way.cost) for end in ends]
+
+    def _continue(self, way: _Way, frame: Frame, source: Planes) -> list[_Way]:
+        """A way with one more P-frame: with the flag that is decided on, or with both."""
+        rate, coder, decision = rate_point(self.base, self.since), SymbolEncoder(), self.decision
+        rates = self._tensor(rate)
+        vectors = self.codec.search(self.search, source, way.state, rates)
+        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder)
+        payload = coder.finish()
+        flags = [decision] if isinstance(decision, bool) else [False, True]
+        states = [unfiltered.finish(flag) for flag in flags]
+        coded = [_Coded(frame, source, state, rate, False, flag, payload) for flag, state in zip(flags, states)]
+        if len(coded) == 1:
+            return [way.then(coded[0], 0.0)]
+        errors = [_error(state.picture, source) for state in states]
+        if isinstance(decision, Heuristic):
+            return [way.then(coded[decision(*errors, self.since)], 0.0)]
+        weight = lagrangian(float(rate)) * source.y.numel()
+        return [way.then(c, 8 * len(payload) + weight * error) for c, error in zip(coded, errors)]
+
+    def _decided(self) -> list[Encoded]:
+        """Frames on which all ways agree, or that have been open for long enough."""
+        done, patience = [], self.decision.frames if isinstance(self.decision, LookAhead) else 0
+        while first := self.ways[0].open[:1]:
+            if any(way.open[0] is not first[0] for way in self.ways):
+                if len(self.ways[0].open) <= patience:
+                    break
+                chosen = min(self.ways, key=lambda way: way.cost).open[0]
+                self.ways = [way for way in self.ways if way.open[0] is chosen]
+            done.append(self._packed(self.ways[0].open[0]))
+            self.ways = [_Way(way.state, way.cost, way.open[1:]) for way in self.ways]
+        return done
+
+    def _packed(self, coded: _Coded) -> Encoded:
+        picture = to_frame(coded.state.picture, coded.frame.y.shape[1], coded.frame.y.shape[0])
         packet = Packet(
-            keyframe=bool(keyframe),
-            rate=rate,
-            filtered=filtered,
+            keyframe=coded.keyframe,
+            rate=coded.rate,
+            filtered=coded.filtered,
             refresh=False,
-            enhance=self._enhancer_helps(source, rates),
-            payload=coder.finish(),
+            enhance=self._enhancer_helps(coded),
+            payload=coded.payload,
             checksum=picture_checksum(picture),
         )
         return Encoded(packet, picture)
 
-    def _decide(self, source: Planes, unfiltered: Unfiltered) -> tuple[State, bool]:
-        """The in-loop filter: on or off."""
-        if self.filtering != "auto":
-            return unfiltered.finish(self.filtering == "on"), self.filtering == "on"
-        states = [unfiltered.finish(filtered) for filtered in (False, True)]
-        off, on = (_error(state.picture, source) for state in states)
-        return states[on < off], bool(on < off)
-
-    def _enhancer_helps(self, source: Planes, rate: Tensor) -> bool:
+    def _enhancer_helps(self, coded: _Coded) -> bool:
         """Whether the out-of-loop filter brings this picture closer to the source."""
-        better = self.codec.enhance(self.state.picture, self.state.context, rate).rounded()
-        return bool(_error(better, source) < _error(self.state.picture, source))
+        better = self.codec.enhance(coded.state.picture, coded.state.context, self._tensor(coded.rate)).rounded()
+        return bool(_error(better, coded.source) < _error(coded.state.picture, coded.source))
+
+    def _tensor(self, rate: int) -> Tensor:
+        return torch.tensor([rate], device=self.device)
 
 
 def _error(picture: Planes, source: Planes) -> float:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,15 @@ import torch
 from click.testing import Result
 
 from models.weights import load
-from nvc_cli.encoder import Encoder
-from nvc_cli.frame import Frame
-from nvc_cli.stream import StreamReader, picture_checksum
+from models.presets import lagrangian
+from models.quality import distortion
+from nvc_cli.decision import Decision, LookAhead
+from nvc_cli.decoder import Decoder
+from nvc_cli.encoder import Encoded, Encoder
+from nvc_cli.frame import Color, Frame
+from nvc_cli.stream import Header, StreamReader, picture_checksum
+from nvc_cli.tensors import to_picture
+from tests.nvc_cli.conftest import pictures
 
 Clip = Callable[..., Path]
 Run = Callable[..., Result]
@@ -55,11 +62,41 @@ def test_references_are_searched_as_asked() -> None:
     lumas = [np.kron(plane, np.ones((4, 4))).astype(np.uint8) for plane in (texture, np.full_like(texture, 128))]
     grey = np.full((16, 24), 128, np.uint8)
     for references in (1, 2):
-        encoder = Encoder(load("tiny"), 2, 0, "off", torch.device("cpu"), references)
+        encoder = Encoder(load("tiny"), 2, 0, False, torch.device("cpu"), references)
         for t in range(5):
             encoder.encode(Frame(lumas[t % 2], grey, grey))
         assert encoder.state.vectors[:, 2].max() <= references - 1
         assert (encoder.state.vectors[:, 2].float().mean() > 0.4) == (references == 2)
+
+
+def test_thresholds_decide(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    """The filter must take away more than all of the error, or may double it, by the place in the quality cycle."""
+    target = tmp_path / "a.nvc"
+    done("encode", clip(frames=6), "-o", target, "--model", model, "--thresholds", "1,-1e9,1,1,1")
+    with target.open("rb") as file:
+        assert [packet.filtered for packet in StreamReader(file, "a")] == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("keyint", [0, 3])
+def test_look_ahead_gives_every_frame_once_and_costs_no_more_than_a_fixed_flag(keyint: int) -> None:
+    model, source = load("tiny"), list(pictures(48, 32, 7))
+
+    def coded(decision: Decision) -> list[Encoded]:
+        encoder = Encoder(model, 4, keyint, decision, torch.device("cpu"))
+        return [encoded for frame in source for encoded in encoder.encode(frame)] + encoder.finish()
+
+    def cost(encoded: list[Encoded]) -> float:
+        errors = [float(distortion(*(to_picture(f, torch.device("cpu")) for f in (e.picture, s)))) for e, s in zip(encoded, source)]
+        return sum(8 * len(e.packet.payload) + lagrangian(float(e.packet.rate)) * 48 * 32 * error for e, error in zip(encoded, errors))
+
+    header = Header(48, 32, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
+    best = coded(LookAhead(100))
+    for encoded in (best, coded(LookAhead(1))):
+        decoder = Decoder(header, model, False, torch.device("cpu"), "a")
+        pairs = [(decoder.decode(e.packet), e.picture) for e in encoded]
+        assert all(np.array_equal(a.y, b.y) for a, b in pairs) and len(encoded) == 7
+        assert [e.packet.keyframe for e in encoded] == [t == 0 or bool(keyint and t % keyint == 0) for t in range(7)]
+    assert cost(best) <= min(cost(coded(False)), cost(coded(True)))
 
 
 def test_verify_stops_at_a_frame_that_decodes_to_something_else(
@@ -175,6 +212,11 @@ def test_a_full_standard_output(clip: Clip, model: str) -> None:
     ["--keyint", "-1"],
     ["--frames", "0"],
     ["--filter", "maybe"],
+    ["--decision", "maybe"],
+    ["--thresholds", "0,0,0,0"],
+    ["--thresholds", "a,0,0,0,1"],
+    ["--thresholds", "0,0,0,0,1", "--filter", "on"],
+    ["--thresholds", "0,0,0,0,1", "--decision", "rd"],
     ["--size", "0x16"],
     ["--size", "16"],
     ["--fps", "0"],

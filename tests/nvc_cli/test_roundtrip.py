@@ -37,6 +37,7 @@ def packets(path: Path) -> StreamReader:
 @pytest.mark.parametrize(
     "width, height, frames, qp, keyint, filtering",
     [
+        (48, 32, 5, 3, 3, "rd"),
         (48, 32, 6, 3, 0, "auto"),
         (48, 32, 5, 0, 2, "on"),
         (48, 32, 3, 7, 0, "off"),
@@ -52,7 +53,8 @@ def test_decoded_bytes_are_the_reconstruction(
 ) -> None:
     recon, coded, out = tmp_path / "recon.yuv", tmp_path / "a.nvc", tmp_path / "out.yuv"
     source = clip(width, height, frames)
-    done("encode", source, "-o", coded, "--qp", qp, "--keyint", keyint, "--filter", filtering, "--model", model, "--recon", recon)
+    switch = ("--decision", "rd") if filtering == "rd" else ("--filter", filtering)
+    done("encode", source, "-o", coded, "--qp", qp, "--keyint", keyint, *switch, "--model", model, "--recon", recon)
     done("decode", coded, "-o", out, "--model", model)
     assert out.read_bytes() == recon.read_bytes()
     assert len(out.read_bytes()) == len(raw(source))
