@@ -31,6 +31,9 @@ VARIANTS: dict[str, dict[str, int]] = {
     "keyframe network of 96 channels and 2 blocks": {"intra_context": 96, "intra_blocks": 2},
 }
 STAGES = ("intra", "pairs", "short", "medium")
+PACKET = 8
+"""Bytes of a packet beside its payload."""
+
 QPS = (1, 3, 5)
 
 
@@ -68,7 +71,7 @@ from nvc_cli.encoder import Encoder
             with open_reader(clip, frames=frames) as reader:
                 for frame in reader:
                     (encoded,) = encoder.encode(frame)
-                    size += encoded.packet.size
+                    size += len(encoded.packet.payload) + PACKET
                     quality.append(frame_psnr(frame, encoded.picture).yuv)
             curve.append((size, sum(quality) / len(quality)))
     result = {

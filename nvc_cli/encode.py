@@ -167,10 +167,10 @@ def command(
                         for encoded in ready:
                             verifier.decode(encoded.packet)
                 for encoded in ready:
-                    stream.write(encoded.packet)
+                    size = stream.write(encoded.packet)
                     if writer:
                         writer.write(encoded.picture)
-                    meter.count(encoded.packet.size)
+                    meter.count(size)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
     if verify:

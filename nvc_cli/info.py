@@ -73,9 +73,11 @@ def command(source: str, as_json: bool) -> None:
 def _read_rows(reader: StreamReader, show: bool) -> tuple[list[FrameRow], NvcError | None]:
     """The frames up to the end or to the first fault, and the fault; shown as they arrive if `show` is set."""
     rows: list[FrameRow] = []
+    before = reader.size
     try:
         for packet in reader:
-            rows.append(_row(len(rows), packet))
+            rows.append(_row(len(rows), packet, reader.size - before))
+            before = reader.size
             if show:
                 _print_row(rows[-1])
     except StreamError as fault:
@@ -83,9 +85,9 @@ def _read_rows(reader: StreamReader, show: bool) -> tuple[list[FrameRow], NvcErr
     return rows, None
 
 
-def _row(number: int, packet: Packet) -> FrameRow:
+def _row(number: int, packet: Packet, size: int) -> FrameRow:
     kind = "I" if packet.keyframe else "P"
-    return FrameRow(number, kind, packet.rate / 8, packet.size, packet.filtered, packet.refresh, packet.enhance)
+    return FrameRow(number, kind, packet.rate / 8, size, packet.filtered, packet.refresh, packet.enhance)
 
 
 def _totals(header: Header, rows: list[FrameRow], size: int) -> Totals:

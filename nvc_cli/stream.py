@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Color, Frame
+from nvc_cli.switches import Switches
 
 MAGIC = b"NVC"
-VERSION = 5
-END_MARKER = b"\xff"  # four bits away from every flags byte that a frame can have
+VERSION = 6
+END_MARKER = b"\xff"  # no packet begins like this: bit 7 is not set
 
 MAX_SIDE = 16384  # samples
 MAX_TERM = 2**31 - 1  # numerator or denominator of a fraction
@@ -28,10 +29,8 @@ MAX_PAYLOAD = 2**28 - 1  # bytes; its varint has at most four
 MAX_FORMAT = 32  # characters
 MAX_MODEL = 64  # characters
 RATES = 64
+KEYFRAME = RATES  # the bit of a packet's first byte above its rate point
 HASH_BYTES = 8
-
-KEYFRAME, FILTERED, REFRESH, ENHANCE = 1, 2, 4, 8
-KNOWN_FLAGS = KEYFRAME | FILTERED | REFRESH | ENHANCE
 
 _CHUNK = 1 << 20  # bytes asked for at once: what a damaged length can make us allocate in vain
 
@@ -64,7 +63,10 @@ class Header:
 
 @dataclass(frozen=True)
 class Packet:
-    """One coded frame. `rate` is the rate point, 0 to 63; `checksum` the `picture_checksum` of the decoded picture."""
+    """One coded frame. `rate` is the rate point, 0 to 63; `checksum` the `picture_checksum` of the decoded picture.
+
+    `payload` is the entropy coder's; in the stream the flags are pushed onto it. Keyframes have neither filter nor refresh.
+    """
 
     keyframe: bool
     rate: int
@@ -75,9 +77,9 @@ class Packet:
     checksum: int
 
     @property
-    def size(self) -> int:
-        """Bytes in the stream, overhead included."""
-        return 2 + len(_varint(len(self.payload))) + len(self.payload) + 2 + 4
+    def flags(self) -> dict[str, bool]:
+        """Those that are in the payload, in order."""
+        return {name: getattr(self, name) for name in _flag_names(self.keyframe)}
 
 
 def picture_checksum(frame: Frame) -> int:
@@ -102,19 +104,21 @@ def pack_header(header: Header) -> bytes:
     return _sealed(MAGIC + bytes((VERSION, len(body))) + body)
 
 
-def pack_packet(packet: Packet) -> bytes:
-    """The packet as bytes. Raises ValueError for what the layout cannot hold."""
+def pack_packet(packet: Packet, switches: Switches) -> bytes:
+    """The packet as bytes, and what came before it noted in `switches`. Raises ValueError for what the layout cannot hold."""
     if not 0 <= packet.rate < RATES:
         raise ValueError(f"rate {packet.rate} is not in 0..{RATES - 1}")
     if not 0 <= packet.checksum <= 0xFFFF:
         raise ValueError(f"checksum {packet.checksum} does not fit 16 bits")
-    if len(packet.payload) > MAX_PAYLOAD:
-        raise ValueError(f"a payload of {len(packet.payload)} bytes exceeds {MAX_PAYLOAD}")
-    flags = (
-        KEYFRAME * packet.keyframe | FILTERED * packet.filtered | REFRESH * packet.refresh | ENHANCE * packet.enhance
-    )
-    start = bytes((flags, packet.rate)) + _varint(len(packet.payload))
-    return _sealed(start + packet.payload + packet.checksum.to_bytes(2, "little"))
+    if packet.keyframe:
+        if packet.filtered or packet.refresh:
+            raise ValueError("a keyframe has neither filter nor refresh")
+        switches.reset()
+    payload = switches.push(packet.payload, packet.flags)
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"a payload of {len(payload)} bytes exceeds {MAX_PAYLOAD}")
+    start = bytes((KEYFRAME * packet.keyframe | packet.rate,)) + _varint(len(payload))
+    return _sealed(start + payload + packet.checksum.to_bytes(2, "little"))
 
 
 class StreamWriter:
@@ -131,19 +135,22 @@ class StreamWriter:
         except ValueError as problem:
             raise NvcError(f"the video cannot be written as an nvc stream because {problem}; convert it first") from None
         self._file = file
+        self._switches = Switches()
         self._finished = False
         self.size = 0
         self.frames = 0
         self._send(start)
 
-    def write(self, packet: Packet) -> None:
-        """Append one frame. Raises ValueError for a first frame that is no keyframe, and after `finish`."""
+    def write(self, packet: Packet) -> int:
+        """Append one frame; returns its bytes. Raises ValueError for a first frame that is no keyframe, and after `finish`."""
         if self._finished:
             raise ValueError("the stream is finished")
         if self.frames == 0 and not packet.keyframe:
             raise ValueError("the first frame must be a keyframe")
-        self._send(pack_packet(packet))
+        before = self.size
+        self._send(pack_packet(packet, self._switches))
         self.frames += 1
+        return self.size - before
 
     def finish(self) -> None:
         """Write the end marker, once. The file stays open."""
@@ -177,6 +184,7 @@ class StreamReader:
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._source = _Source(file)
+        self._switches = Switches()
         self._name = name
         self.frames = 0
         self.header = self._read_header()
@@ -223,16 +231,16 @@ class StreamReader:
         source, frame = self._source, self.frames
         source.crc = 0
         try:
-            flags = source.byte()
+            head = source.byte()
         except EOFError:
             raise self._truncated(f"ends before frame {frame} or an end marker") from None
-        if flags == END_MARKER[0]:
+        if head == END_MARKER[0]:
             self._expect_nothing_more()
             return None
-        if flags & ~KNOWN_FLAGS:
-            raise self._damaged(f"flags {flags:#04x} hold one that this program does not know")
+        if head >= 2 * KEYFRAME:
+            raise self._damaged(f"it begins with {head:#04x}, which this program does not know")
+        keyframe, rate = bool(head & KEYFRAME), head % KEYFRAME
         try:
-            rate = source.byte()
             length = source.varint(MAX_PAYLOAD)
             payload = source.take(length)
             checksum = int.from_bytes(source.take(2), "little")
@@ -243,19 +251,15 @@ class StreamReader:
             raise self._damaged(f"payload length: {problem}") from None
         if not sealed:
             raise self._damaged("its CRC-32 does not match")
-        if rate >= RATES:
-            raise self._damaged(f"rate {rate} is not in 0..{RATES - 1}")
-        if frame == 0 and not flags & KEYFRAME:
+        if frame == 0 and not keyframe:
             raise self._damaged("the first frame is not a keyframe")
-        return Packet(
-            keyframe=bool(flags & KEYFRAME),
-            rate=rate,
-            filtered=bool(flags & FILTERED),
-            refresh=bool(flags & REFRESH),
-            enhance=bool(flags & ENHANCE),
-            payload=payload,
-            checksum=checksum,
-        )
+        if keyframe:
+            self._switches.reset()
+        try:
+            flags, payload = self._switches.pull(payload, _flag_names(keyframe))
+        except ValueError as problem:
+            raise self._damaged(str(problem)) from None
+        return Packet(keyframe, rate, flags.get("filtered", False), flags.get("refresh", False), flags["enhance"], payload, checksum)
 
     def _expect_nothing_more(self) -> None:
         try:
@@ -381,6 +385,10 @@ def _check_header(header: Header) -> None:
             raise ValueError(f"its {what} {text!r} is not 1 to {limit} printable ASCII characters")
     if len(header.weights_hash) != HASH_BYTES:
         raise ValueError(f"its hash of the weights has not {HASH_BYTES} bytes")
+
+
+def _flag_names(keyframe: bool) -> tuple[str, ...]:
+    return ("enhance",) if keyframe else ("filtered", "refresh", "enhance")
 
 
 def _varint(value: int) -> bytes:

@@ -21,7 +21,6 @@ STREAM = UNIT - 12
 ONE = 1 << UNIT
 LARGEST = 127 * 256 + 127  # the largest integer of a stream tensor
 
-KEYFRAME, FILTERED, REFRESH = 1, 2, 4  # bits of a packet's flags
 LAST_SCALE, FIRST_FLAG, BYTE = 63, 64, 128  # tables: of values 0 to 63, of flags 64 to 127, of bytes 128
 
 LUMA_TAPS = np.array([
@@ -89,7 +88,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 5:
+    if (version := reader.unsigned(1)) != 6:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -112,7 +111,7 @@ def read_header(reader: Reader) -> Header:
 class Packet:
     """What decoding needs of one packet."""
 
-    flags: int
+    keyframe: bool
     rate: int
     payload: bytes
     checksum: int
@@ -122,13 +121,12 @@ def read_packet(reader: Reader, number: int) -> Packet | None:
     """Packet `number` of the stream; None at the end marker."""
     start = reader.position
     try:
-        flags = reader.unsigned(1)
-        if flags == 0xFF and reader.position == len(reader.data):
+        head = reader.unsigned(1)
+        if head == 0xFF and reader.position == len(reader.data):
             return None
-        rate = reader.unsigned(1) if flags < 16 and (number or flags & KEYFRAME) else 64
-        if rate > 63:
-            raise ValueError("Its flags or its rate are not legal.")
-        packet = Packet(flags, rate, reader.take(reader.varint(0, 2**28 - 1)), reader.unsigned(2))
+        if head > 127 or not (number or head & 64):
+            raise ValueError("Its head is not legal.")
+        packet = Packet(bool(head & 64), head & 63, reader.take(reader.varint(0, 2**28 - 1)), reader.unsigned(2))
         end = reader.position
         if reader.unsigned(4) != crc32(reader.data[start:end]):
             raise ValueError("Its CRC-32 is wrong.")
@@ -152,14 +150,27 @@ class Symbols:
     """The symbols of one payload."""
 
     def __init__(self, payload: bytes, tables: list[list[int]]) -> None:
-        self.reader, self.tables = Reader(payload), tables
+        absent = -len(payload) % 4
+        self.reader, self.tables = Reader(payload[: 8 - absent] + bytes(absent) + payload[8 - absent :]), tables
         self.state = self.reader.unsigned(8)
         if not 1 << 31 <= self.state < 1 << 63:
             raise ValueError("A payload begins with an impossible state.")
 
     def symbol(self, table: int) -> int:
         """The number of the next symbol."""
-        cumulative, low = self.tables[table], self.state % 65536
+        return self.number(self.tables[table])
+
+    def flag(self, counts: list[int]) -> bool:
+        """The next flag, given how often it was 0 and 1; counts it."""
+        flag = self.number([0, 65536 - (2 * counts[1] + 1) * 65536 // (2 * sum(counts) + 2), 65536])
+        counts[flag] += 1
+        if sum(counts) == 64:
+            counts[:] = counts[0] // 2, counts[1] // 2
+        return bool(flag)
+
+    def number(self, cumulative: list[int]) -> int:
+        """The number of the next symbol, whose intervals begin at these frequencies."""
+        low = self.state % 65536
         number = bisect_right(cumulative, low) - 1
         self.state = (cumulative[number + 1] - cumulative[number]) * (self.state // 65536) + low - cumulative[number]
         if self.state < 1 << 31:
@@ -521,18 +532,18 @@ def decode_keyframe(network: Network, symbols: Symbols, rows: int, columns: int)
     return State([to_picture(to_stream(features))], context, np.zeros((3, 2 * rows, 2 * columns), np.int64))
 
 
-def decode_p_frame(network: Network, symbols: Symbols, flags: int, before: State) -> State:
+def decode_p_frame(network: Network, symbols: Symbols, filtered: bool, refresh: bool, before: State) -> State:
     """A frame that is predicted from those before."""
     vectors = decode_vectors(network, symbols, before.vectors, before.context)
     kinds = (8, LUMA_TAPS), (4, CHROMA_TAPS), (4, CHROMA_TAPS)
     r = to_stream(to_features([compensate(np.stack(planes), vectors, *kind) for planes, kind in zip(zip(*before.pictures), kinds)]))
-    memory = network.wide("inter.refresh", r) if flags & REFRESH else warp_context(before.context, vectors)
+    memory = network.wide("inter.refresh", r) if refresh else warp_context(before.context, vectors)
     p = network.stack("inter.context", network.wide("inter.enter", np.concatenate([r, memory])))
     rows, columns = p.shape[1] // 2, p.shape[2] // 2
     y = decode_latent(network, symbols, "inter.latent", rows, columns, p)
     x = np.concatenate([up(network.wide("inter.from_latent.0", y)), p])
     c = network.stack("inter.decoder", network.wide("inter.merge", x))
-    if flags & FILTERED:
+    if filtered:
         c = c + network.change("inter.filter.stack", c)
     context = clamp_context(c)
     x = network.stack("inter.head", context)
@@ -564,15 +575,18 @@ def decode(stream: bytes, weights: Path, tables: Path) -> list[tuple[np.ndarray,
     layers, cumulative = load_weights(weights, header.weights_hash), load_tables(tables)
     rows, columns = -(-header.height // 16), -(-header.width // 16)  # of y
     frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    state = None
+    state, counts = None, {}
     while packet := read_packet(reader, len(frames)):
         network = Network(layers, packet.rate)
         try:
             symbols = Symbols(packet.payload, cumulative)
-            if packet.flags & KEYFRAME:
+            if packet.keyframe:
+                counts = {"filtered": [1, 1], "refresh": [16, 0], "enhance": [0, 4]}
+                symbols.flag(counts["enhance"])
                 state = decode_keyframe(network, symbols, rows, columns)
             else:
-                state = decode_p_frame(network, symbols, packet.flags, state)
+                filtered, refresh, _ = (symbols.flag(counts[name]) for name in ("filtered", "refresh", "enhance"))
+                state = decode_p_frame(network, symbols, filtered, refresh, state)
         except Truncated:
             raise ValueError(f"The payload of frame {len(frames)} ends too soon.") from None
         shown = crop(state.pictures[0], header.height, header.width)

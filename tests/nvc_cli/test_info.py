@@ -18,12 +18,13 @@ from nvc_cli.main import main
 from nvc_cli.stream import Header, Packet, StreamWriter
 
 HEADER = Header(64, 48, Fraction(30000, 1001), Color(1, 13, 1, True), Fraction(16, 11), "yuv420p10le", "tiny", bytes(8))
+STATE = bytes(7) + b"\x01"  # of the entropy coder
 PACKETS = [
-    Packet(True, 37, True, False, False, bytes(200), 1),
-    Packet(False, 8, False, True, False, bytes(31), 2),
-    Packet(False, 0, False, False, True, bytes(1), 3),
+    Packet(True, 37, False, False, False, STATE + bytes(192), 1),
+    Packet(False, 8, True, True, False, STATE + bytes(32), 2),
+    Packet(False, 0, False, False, True, STATE, 3),
 ]
-SIZES = [210, 40, 10]
+SIZES = [209, 49, 16]
 
 
 @pytest.fixture
@@ -51,9 +52,9 @@ def rows(result: Result) -> list[list[str]]:
 
 
 ROWS = [
-    ["0", "I", "4.625", "210", "yes", "-", "-"],
-    ["1", "P", "1.000", "40", "-", "yes", "-"],
-    ["2", "P", "0.000", "10", "-", "-", "yes"],
+    ["0", "I", "4.625", "209", "-", "-", "-"],
+    ["1", "P", "1.000", "49", "yes", "yes", "-"],
+    ["2", "P", "0.000", "16", "-", "-", "yes"],
 ]
 
 
@@ -93,9 +94,9 @@ def test_json(path: Path, data: bytes) -> None:
         "complete": True,
         "error": None,
         "packets": [
-            {"number": 0, "type": "I", "qp": 4.625, "bytes": 210, "filter": True, "refresh": False, "enhance": False},
-            {"number": 1, "type": "P", "qp": 1.0, "bytes": 40, "filter": False, "refresh": True, "enhance": False},
-            {"number": 2, "type": "P", "qp": 0.0, "bytes": 10, "filter": False, "refresh": False, "enhance": True},
+            {"number": 0, "type": "I", "qp": 4.625, "bytes": 209, "filter": False, "refresh": False, "enhance": False},
+            {"number": 1, "type": "P", "qp": 1.0, "bytes": 49, "filter": True, "refresh": True, "enhance": False},
+            {"number": 2, "type": "P", "qp": 0.0, "bytes": 16, "filter": False, "refresh": False, "enhance": True},
         ],
     }
 

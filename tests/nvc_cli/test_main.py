@@ -107,7 +107,7 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path) -> None:
     header = Header(16, 16, Fraction(30), Color(2, 2, 2, False), Fraction(1), "yuv420p", "tiny", bytes(8))
     with path.open("wb") as file, StreamWriter(file, header) as writer:
         for _ in range(5000):  # more lines than a pipe holds
-            writer.write(Packet(True, 0, False, False, False, b"", 0))
+            writer.write(Packet(True, 0, False, False, False, bytes(7) + b"\x01", 0))
     with subprocess.Popen([*NVC, "info", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline().startswith(str(path).encode())

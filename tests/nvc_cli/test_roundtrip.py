@@ -16,6 +16,7 @@ from click.testing import Result
 from models.weights import load, shipped
 from nvc_cli.decoder import Decoder
 from nvc_cli.stream import StreamReader, pack_header, pack_packet
+from nvc_cli.switches import Switches
 from nvc_cli.video import open_reader
 
 Clip = Callable[..., Path]
@@ -129,7 +130,8 @@ def test_a_stream_decodes_as_it_arrives(stream: Path, model: str, done: Run, tmp
     done("decode", stream, "-o", tmp_path / "out.yuv", "--model", model)
     expected = tmp_path.joinpath("out.yuv").read_bytes()
     whole = packets(stream)
-    parts = [pack_header(whole.header), *map(pack_packet, whole)]
+    switches = Switches()
+    parts = [pack_header(whole.header), *(pack_packet(packet, switches) for packet in whole)]
     read, write = os.pipe()
     with open(read, "rb") as source, open(write, "wb", buffering=0) as sink:
         sink.write(parts[0])

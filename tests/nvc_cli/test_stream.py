@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import re
 import threading
 import zlib
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from nvc_cli import stream
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Color, Frame
+from nvc_cli.switches import Switches
 from nvc_cli.stream import (
     Header,
     Packet,
@@ -31,17 +34,20 @@ from nvc_cli.stream import (
 )
 
 HEADER = Header(352, 288, Fraction(30), Color(2, 2, 2, False), Fraction(1), "yuv420p", "tiny", bytes(range(8)))
-KEYFRAME = Packet(True, 37, True, False, False, b"\xde\xad\xbe\xef", 0x1234)
+STATE = bytes.fromhex("0001020304050600")  # of the entropy coder
+KEYFRAME = Packet(True, 37, False, False, True, STATE + b"\xde\xad\xbe\xef", 0x1234)
 PACKETS = [
     KEYFRAME,
-    Packet(False, 0, False, False, False, b"", 0),
-    Packet(False, 63, True, True, True, bytes(range(130)), 0xFFFF),
-    Packet(False, 8, False, False, True, b"\xff" * 5, 7),
+    Packet(False, 0, False, False, False, STATE, 0),
+    Packet(False, 63, True, True, True, STATE + bytes(range(132)), 0xFFFF),
+    Packet(False, 8, True, False, False, b"\xff" * 7 + b"\x7f", 7),
+    Packet(True, 63, False, False, False, bytes(3) + b"\x80" + bytes(4), 7),
+    Packet(False, 8, True, False, True, STATE, 7),
 ]
 GOLDEN_HEADER = bytes.fromhex(
-    "4e564305 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 c42aec8f"
+    "4e564306 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 dd143f04"
 )
-GOLDEN_PACKET = bytes.fromhex("03 25 04 deadbeef 3412 b96a5e2d")
+GOLDEN_PACKET = bytes.fromhex("65 0b ac21ad5140b006 deadbeef 3412 bc73e053")
 
 
 def written(packets: list[Packet], header: Header = HEADER) -> bytes:
@@ -66,8 +72,9 @@ def read(data: bytes) -> tuple[list[Packet], StreamError | None]:
 def ends(packets: list[Packet]) -> list[int]:
     """The offsets in the stream where the header and each packet end."""
     offsets = [len(pack_header(HEADER))]
+    switches = Switches()
     for packet in packets:
-        offsets.append(offsets[-1] + packet.size)
+        offsets.append(offsets[-1] + len(pack_packet(packet, switches)))
     return offsets
 
 
@@ -77,7 +84,7 @@ def resealed(packet: bytes) -> bytes:
 
 def test_golden_bytes() -> None:
     assert pack_header(HEADER) == GOLDEN_HEADER
-    assert pack_packet(KEYFRAME) == GOLDEN_PACKET
+    assert pack_packet(KEYFRAME, Switches()) == GOLDEN_PACKET
     assert written([KEYFRAME]) == GOLDEN_HEADER + GOLDEN_PACKET + b"\xff"
 
 
@@ -88,8 +95,39 @@ def test_the_example_of_the_document_is_the_golden_stream() -> None:
     assert bytes.fromhex("".join(lines)) == GOLDEN_HEADER + GOLDEN_PACKET + b"\xff"
 
 
-def test_overhead_is_nine_bytes() -> None:
-    assert len(pack_packet(KEYFRAME)) == KEYFRAME.size == len(KEYFRAME.payload) + 9
+def test_overhead_is_eight_bytes() -> None:
+    full = dataclasses.replace(KEYFRAME, payload=b"\xff" * 7 + b"\x0f" + bytes(40))
+    assert len(pack_packet(full, Switches())) == 48 + 8
+
+
+def test_the_highest_bytes_of_the_state_are_left_out_if_they_are_zero() -> None:
+    for state in (1 << 31, 1 << 38, 1 << 39, 1 << 46, 1 << 47, 1 << 54, 1 << 55, (1 << 61) + 12345):
+        packet = dataclasses.replace(KEYFRAME, payload=state.to_bytes(8, "little") + b"abcd")
+        data = pack_packet(packet, Switches())
+        assert len(data) <= max(-(-(state.bit_length() + 1) // 8), 5) + 4 + 8
+        assert read(written([packet])) == ([packet], None)
+
+
+def test_flags_that_stay_the_same_cost_next_to_nothing() -> None:
+    packets = [KEYFRAME] + [Packet(False, 8, True, False, True, STATE, 7)] * 64
+    switches = Switches()
+    for packet in packets:
+        pack_packet(packet, switches)
+    assert read(written(packets)) == (packets, None)
+    flags = ("filtered", True), ("refresh", False), ("enhance", True)
+    first, last = (sum(math.log2(65536 / seen._interval(*flag)[1]) for flag in flags) for seen in (Switches(), switches))
+    assert 1 < first < 1.5 and last < 0.15  # bits
+
+
+def test_both_ends_learn_the_same() -> None:
+    random = Random(1)
+    packets = []
+    for t in range(300):
+        filtered, refresh, enhance = (random.random() < odds for odds in (0.7, 0.1, 0.9))
+        inter = t % 90 > 0
+        state = random.randrange(1 << 31, 1 << random.randrange(32, 64))
+        packets.append(Packet(not inter, t % 64, inter and filtered, inter and refresh, enhance, state.to_bytes(8, "little"), t))
+    assert read(written(packets)) == (packets, None)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +146,9 @@ def test_round_trip(header: Header) -> None:
     assert reader.size == len(written(PACKETS, header))
 
 
-@pytest.mark.parametrize("length", [0, 1, 127, 128, 16383, 16384, 2**21])
+@pytest.mark.parametrize("length", [8, 12, 120, 124, 128, 132, 16380, 16384, 16388, 2**21])
 def test_payload_lengths(length: int) -> None:
-    packet = dataclasses.replace(KEYFRAME, payload=bytes(length))
-    assert packet.size == len(pack_packet(packet))
+    packet = dataclasses.replace(KEYFRAME, payload=STATE + bytes(length - 8))
     assert read(written([packet])) == ([packet], None)
 
 
@@ -196,7 +233,7 @@ def test_a_pipe_delivers_each_packet_as_it_arrives(buffering: int) -> None:
 
     consumer = threading.Thread(target=consume, daemon=True)
     consumer.start()
-    large = dataclasses.replace(KEYFRAME, payload=bytes(300_000))  # more than a pipe holds
+    large = dataclasses.replace(KEYFRAME, payload=STATE + bytes(300_000))  # more than a pipe holds
     with sink, StreamWriter(sink, HEADER) as writer:
         for packet in [large, *PACKETS]:
             writer.write(packet)
@@ -243,7 +280,7 @@ def test_the_writer_refuses_a_header_that_cannot_be_stored(change: dict[str, obj
         StreamWriter(io.BytesIO(), dataclasses.replace(HEADER, **change))
 
 
-@pytest.mark.parametrize("change", [{"rate": 64}, {"rate": -1}, {"checksum": 65536}, {"keyframe": False}])
+@pytest.mark.parametrize("change", [{"rate": 64}, {"rate": -1}, {"checksum": 65536}, {"keyframe": False}, {"filtered": True}, {"refresh": True}, {"payload": b""}, {"payload": STATE[:7]}, {"payload": STATE + b"abc"}, {"payload": bytes(8)}])
 def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         StreamWriter(io.BytesIO(), HEADER).write(dataclasses.replace(KEYFRAME, **change))
@@ -254,10 +291,10 @@ def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     [
         (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
         (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
-        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 5"),
+        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 6"),
         (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
-        (resealed(b"NVC\x05\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
-        (resealed(b"NVC\x05\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(b"NVC\x06\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x06\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
         (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
     ],
 )
@@ -270,10 +307,12 @@ def test_unreadable_headers(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("packet", "message"),
     [
-        (resealed(b"\x11\x00\x00\x00\x00"), "frame 1 of a.nvc .*flags 0x11"),
-        (resealed(b"\x00\x40\x00\x00\x00"), "frame 1 of a.nvc .*rate 64"),
-        (resealed(b"\x00\x00\x80\x00\x00\x00"), "frame 1 of a.nvc .*shortest form"),
-        (b"\x00\x00\x80\x80\x80\x80\x01", "frame 1 of a.nvc .*exceeds"),
+        (resealed(b"\x80\x00\x00\x00"), "frame 1 of a.nvc .*begins with 0x80"),
+        (resealed(b"\x00\x00\x00\x00"), "frame 1 of a.nvc .*payload does not begin"),
+        (resealed(b"\x00\x08" + bytes(10)), "frame 1 of a.nvc .*payload does not begin"),
+        (resealed(b"\x00\x08" + STATE[:4] + bytes(6)), "frame 1 of a.nvc .*payload ends too soon|does not begin"),
+        (resealed(b"\x00\x80\x00\x00\x00"), "frame 1 of a.nvc .*shortest form"),
+        (b"\x00\x80\x80\x80\x80\x01", "frame 1 of a.nvc .*exceeds"),
         (b"\xff\x00", "frame 1 of a.nvc .*data follow"),
         (GOLDEN_PACKET[:-1] + b"\x00", "frame 1 of a.nvc .*CRC-32"),
     ],
@@ -286,7 +325,7 @@ def test_unreadable_packets(packet: bytes, message: str) -> None:
 
 
 def test_the_first_frame_must_be_a_keyframe() -> None:
-    packets, error = read(GOLDEN_HEADER + pack_packet(PACKETS[1]))
+    packets, error = read(GOLDEN_HEADER + pack_packet(PACKETS[1], Switches()))
     assert packets == []
     assert error is not None and "not a keyframe" in str(error)
 
@@ -299,7 +338,7 @@ def test_a_damaged_length_reserves_no_memory() -> None:
             Source.largest = max(Source.largest, size)
             return super().read(size)
 
-    source = Source(GOLDEN_HEADER + b"\x01\x00\xff\xff\xff\x7f" + bytes(100))
+    source = Source(GOLDEN_HEADER + b"\x40\xff\xff\xff\x7f" + bytes(100))
     with pytest.raises(Truncated):
         list(StreamReader(source, "a.nvc"))
     assert 0 < Source.largest <= 1 << 20
