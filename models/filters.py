@@ -24,7 +24,7 @@ class Enhancer(nn.Module):
 
     def __init__(self, preset: Preset):
         super().__init__()
-        width = preset.context
+        width = preset.enhancer
         self.enter = Narrow(PICTURE + preset.context, width)
         self.stack = Stack(width, preset.enhancer_blocks)
         self.leave = Narrow(width, PICTURE)

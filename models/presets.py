@@ -32,14 +32,15 @@ class Preset:
     context_blocks: int
     decoder_blocks: int
     filter_blocks: int
+    enhancer: int  # channels of the enhancer at 1/8
     enhancer_blocks: int
     intra_context: int  # channels inside the keyframe network at 1/8
     intra_blocks: int
 
 
 PRESETS = {
-    "tiny": Preset("tiny", 96, 384, 48, 96, 160, 2, 2, 3, 1, 2, 128, 3),
-    "base": Preset("base", 224, 384, 96, 192, 288, 3, 4, 5, 2, 3, 256, 5),
+    "tiny": Preset("tiny", 96, 384, 48, 96, 160, 2, 2, 3, 1, 96, 2, 128, 3),
+    "base": Preset("base", 224, 384, 96, 192, 288, 3, 4, 5, 2, 160, 6, 256, 5),
 }
 
 

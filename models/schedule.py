@@ -15,27 +15,29 @@ class Stage:
     rate: float  # highest learning rate of the stage, in parts of the optimiser's
     final: float = 0.3  # the learning rate's last value, in parts of the highest
     exact: bool = False  # trained in the exact form, which takes twice the time
-    only: str = ""  # the network that learns; empty: all do
+    only: str = ""  # the network that learns; empty: all of the codec, which leaves out the enhancer
 
 
 SCHEDULES = {
     "tiny": (
         Stage("intra", 0.15, 1, 8, 256, 1.0, 0.5),
         Stage("pairs", 0.05, 2, 4, 256, 1.0, 1.0),
-        Stage("short", 0.28, 3, 4, 256, 1.0, 0.5),
-        Stage("medium", 0.27, 5, 4, 256, 0.5, 0.5),
+        Stage("short", 0.23, 3, 4, 256, 1.0, 0.5),
+        Stage("medium", 0.22, 5, 4, 256, 0.5, 0.5),
         Stage("long", 0.10, 8, 4, 256, 0.25, 0.1),
         Stage("exact", 0.10, 8, 4, 256, 0.04, 0.5, exact=True),
         Stage("motion", 0.05, 8, 4, 256, 0.5, 0.1, exact=True, only="motion"),
+        Stage("enhancer", 0.10, 8, 4, 256, 1.0, 0.05, exact=True, only="enhancer"),
     ),
     "base": (
         Stage("intra", 0.15, 1, 32, 256, 0.6, 0.5),
         Stage("pairs", 0.05, 2, 32, 256, 0.6, 1.0),
-        Stage("short", 0.28, 3, 32, 256, 0.6, 0.5),
-        Stage("medium", 0.27, 6, 16, 256, 0.3, 0.4),
+        Stage("short", 0.23, 3, 32, 256, 0.6, 0.5),
+        Stage("medium", 0.22, 6, 16, 256, 0.3, 0.4),
         Stage("long", 0.10, 12, 8, 256, 0.15, 0.1),
         Stage("exact", 0.10, 12, 8, 256, 0.024, 0.5, exact=True),
         Stage("motion", 0.05, 12, 8, 256, 0.3, 0.1, exact=True, only="motion"),
+        Stage("enhancer", 0.10, 8, 16, 256, 0.6, 0.05, exact=True, only="enhancer"),
     ),
 }
 

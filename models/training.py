@@ -10,7 +10,7 @@ when it asks whether the gradient is finite.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import fusion
 from models.calibration import calibrate
 from models.clips import Clips
-from models.codec import Codec
+from models.codec import Codec, Trained
 from models.cycle import CYCLE, rate_point
 from models.files import replacing
 from models.machine import plain_rate
@@ -37,6 +37,12 @@ from models.search import Search
 
 FILTERED, REFRESHED = 0.5, 0.08
 """How often a P-frame has its in-loop filter on, and its context made anew."""
+
+CODING = ("intra.", "inter.", "motion.")
+"""The networks of the codec proper. The enhancer, which nothing depends on, learns when they are done."""
+
+ENHANCER = "enhancer"
+"""The network out of the loop, and the `Stage.only` that trains it."""
 
 AVERAGED = 50
 """One over this part of all steps so far is what shipped weights are averaged over, whatever the training's length."""
@@ -70,7 +76,7 @@ class Report:
     bpp: float  # bits per pixel
     motion: float  # bits per pixel that vectors take
     psnr: float  # dB
-    enhancer: float | None  # dB gained; None where chains have one frame, and no enhancer is trained
+    enhancer: float | None  # dB gained; None in stages that do not train it
 
 
 @dataclass
@@ -220,7 +226,7 @@ class Trainer:
                     self._calibrate(self.codec)
                 self.codec.exact = stage.exact
                 for name, p in self.codec.named_parameters():
-                    p.requires_grad_(name.startswith(stage.only))
+                    p.requires_grad_(name.startswith(stage.only or CODING))
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
                 cost = self._cost(stage)
                 mark = monotonic()  # compiling takes no time from the schedule
@@ -253,43 +259,61 @@ class Trainer:
         rate *= self.settings.rate * min(1.0, (progress.steps + 1) / 200)
         self.optimizer.scale(rate)
         pictures = self.clips.sample(self.random, stage.batch, stage.length, stage.crop)
-        loss = self._chain(stage, pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-            self._update_average()
-        else:
-            progress.skipped += 1
+        for loss in self._losses(stage, pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally):
+            self.optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
+            if torch.isfinite(norm):
+                self.optimizer.step()
+                self._update_average()
+            else:
+                progress.skipped += 1
         progress.steps += 1
         progress.frames += stage.batch * stage.length
         progress.stages[stage.name] = progress.stages.get(stage.name, 0) + stage.batch * stage.length
         tally.steps += 1
-        tally.add(loss=loss)
 
-    def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Tensor:
-        """The mean loss of a batch of chains, each sample at its own rate point."""
+    def _losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
+        """What to take steps down from: the mean loss of a batch of chains; for the enhancer, which nothing follows from, that of every frame."""
+        frames = self._chain(stage, pictures, draw, tally)
+        if stage.only != ENHANCER:
+            loss, pixels = 0, pictures[0].y[0].numel()
+            for t, (frame, picture) in enumerate(zip(frames, pictures)):
+                bits = (frame.bits + frame.motion_bits) / pixels
+                loss = loss + (draw.importance * (bits + draw.multipliers[t] * distortion(frame.reconstruction, picture))).mean()
+            tally.add(loss=loss / len(frames))
+            yield loss / len(frames)
+            return
+        for t, (frame, picture) in enumerate(zip(frames, pictures)):
+            with self._autocast():
+                better = self.codec.enhance(frame.state.picture, frame.state.context, draw.rates[t])
+            loss = (draw.importance * draw.multipliers[t] * distortion(better, picture)).mean()
+            tally.add(loss=loss / len(frames), enhancer=(psnr(better, picture) - psnr(frame.state.picture, picture)).mean())
+            yield loss
+
+    def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> list[Trained]:
+        """The frames of a batch of chains, each sample at its own rate point.
+
+        Where only the enhancer learns the codec is frozen, but not under `no_grad`: layers of 16 bits leave autocast only where
+        gradients are enabled.
+        """
         search = self.searches[stage.only == "motion"]  # vectors that the coder of vectors learns from are those of an encoder
         pixels = pictures[0].y[0].numel()
-        loss, frame = 0, None
-        with torch.autocast(self.settings.device.type, torch.bfloat16):  # one context, so that weights are cast once
+        frames: list[Trained] = []
+        with self._autocast():  # one context, so that weights are cast once
             for t, picture in enumerate(pictures):
-                rate, multiplier = draw.rates[t], draw.multipliers[t]
-                if frame is None:
+                rate = draw.rates[t]
+                if not frames:
                     frame = self.codec.train_keyframe(picture, rate)
                 else:
-                    frame = self.codec.train_frame(picture, frame.state, rate, draw.filtered[t], draw.refreshed[t], search)
+                    frame = self.codec.train_frame(picture, frames[-1].state, rate, draw.filtered[t], draw.refreshed[t], search)
+                frames.append(frame)
                 bits = (frame.bits + frame.motion_bits) / pixels
-                error = distortion(frame.reconstruction, picture)
-                loss = loss + (draw.importance * (bits + multiplier * error)).mean()
-                quality = psnr(frame.reconstruction, picture)
-                tally.add(bpp=bits.mean(), motion=frame.motion_bits.mean() / pixels, psnr=quality.mean())
-            if len(pictures) > 1:
-                better = self.codec.enhance(frame.state.picture, frame.state.context.detach(), rate)
-                loss = loss + (draw.importance * multiplier * distortion(better, picture)).mean()
-                tally.add(enhancer=(psnr(better, picture) - quality).mean())
-        return loss / len(pictures)
+                tally.add(bpp=bits.mean(), motion=frame.motion_bits.mean() / pixels, psnr=psnr(frame.reconstruction, picture).mean())
+        return frames
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.settings.device.type, torch.bfloat16)
 
     def _update_average(self) -> None:
         """Move the averaged weights toward the current ones: an average over the last fiftieth of all steps."""
@@ -299,7 +323,7 @@ class Trainer:
             torch._foreach_lerp_(*(list(side) for side in zip(*pairs)), 1 - decay)
 
     def _cost(self, stage: Stage) -> int:
-        """FLOP of one step: those of the convolutions, forward and twice as many backward.
+        """FLOP of one step: those of the convolutions, forward and, where the whole codec learns, twice as many backward.
 
         Measured forward only, since PyTorch counts the backward pass of depth-wise convolutions as if they were full.
         Nothing that training depends on is touched: the random numbers are others. Compiles what the stage needs on the way.
@@ -309,10 +333,10 @@ class Trainer:
             pictures = self.clips.sample(random, stage.batch, stage.length, stage.crop)
             choices = draw(random, stage.batch, stage.length, device)
             if fusion.enabled():  # nothing is compiled while operations are counted
-                self._chain(stage, pictures, choices, Tally())
+                list(self._losses(stage, pictures, choices, Tally()))
             with FlopCounterMode(display=False) as counter:
-                self._chain(stage, pictures, choices, Tally())
-        return 3 * counter.get_total_flops()
+                list(self._losses(stage, pictures, choices, Tally()))
+        return (1 if stage.only else 3) * counter.get_total_flops()
 
     def _report(self, stage: Stage, tally: Tally, share: float, cost: int) -> None:
         """Log means since the last line; `share` is seconds per step at the yardstick's speed, `cost` FLOP per step."""
@@ -325,12 +349,12 @@ class Trainer:
             bpp=tally.total("bpp") / pictures,
             motion=tally.total("motion") / pictures,
             psnr=tally.total("psnr") / pictures,
-            enhancer=tally.total("enhancer") / tally.steps if chained else None,
+            enhancer=tally.total("enhancer") / pictures if stage.only == ENHANCER else None,
         )
         self.progress.reports.append(report)
         steps = tally.steps / max(monotonic() - tally.started, 1e-9)  # per second; after the sums were read, so the device is done
         motion = f" (motion {100 * report.motion / report.bpp:.0f} %)" if chained else ""
-        enhancer = f", enhancer {report.enhancer:+.2f} dB" if chained else ""
+        enhancer = "" if report.enhancer is None else f", enhancer {report.enhancer:+.2f} dB"
         skipped = f", {self.progress.skipped} steps skipped" if self.progress.skipped else ""
         self.log(
             f"{stage.name} {self.progress.seconds / 60:.1f}/{self.settings.minutes:g} min, {report.frames} frames, "

@@ -54,7 +54,7 @@ def test_trains_through_the_stages(settings: Settings, clips: Clips, tmp_path: P
     assert [report.stage for report in progress.reports] == ["intra", "short"]
     for report in progress.reports:
         assert math.isfinite(report.loss) and report.bpp > 0 and 0 <= report.motion <= report.bpp
-    assert progress.reports[0].enhancer is None and progress.reports[1].enhancer is not None
+    assert progress.reports[0].enhancer is None and progress.reports[1].enhancer is None
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.codec.parameters()))
     assert saves == [4] and settings.checkpoint.exists()
     assert any(line.startswith("stage short: chains of 3") for line in lines)
@@ -131,6 +131,19 @@ def test_a_stage_may_teach_one_network(settings: Settings, clips: Clips, monkeyp
     assert trainer.progress.skipped == 0
     for codec in (trainer.codec, trainer.average):
         assert {name.partition(".")[0] for name, p in codec.named_parameters() if not torch.equal(p, before[name])} == {"motion"}
+
+
+def test_the_enhancer_takes_a_step_with_every_frame_and_changes_nothing_else(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "tiny", (Stage("enhancer", 1.0, 3, 2, 64, 0.5, 0.5, exact=True, only="enhancer"),))
+    trainer, taken = Trainer(settings, clips, silent), []
+    before = {name: p.detach().clone() for name, p in trainer.codec.named_parameters()}
+    step = trainer.optimizer.step
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: taken.append(1) or step())
+    trainer.run()
+    assert len(taken) == 3 * trainer.progress.steps and trainer.progress.skipped == 0
+    assert math.isfinite(trainer.progress.reports[-1].enhancer)
+    for codec in (trainer.codec, trainer.average):
+        assert {name.partition(".")[0] for name, p in codec.named_parameters() if not torch.equal(p, before[name])} == {"enhancer"}
 
 
 def test_finished_weights_are_the_average_calibrated(settings: Settings, clips: Clips) -> None:
