@@ -31,9 +31,6 @@ VARIANTS: dict[str, dict[str, int]] = {
     "keyframe network of 96 channels and 2 blocks": {"intra_context": 96, "intra_blocks": 2},
 }
 STAGES = ("intra", "pairs", "short", "medium")
-PACKET = 8
-"""Bytes of a packet beside its payload."""
-
 QPS = (1, 3, 5)
 
 
@@ -50,8 +47,10 @@ def measure(name: str, videos: Path, clips: tuple[str, ...], minutes: float, fra
     from models.schedule import SCHEDULES
     from models.training import Settings, Trainer
     from nvc_cli.decision import Heuristic
-from nvc_cli.encoder import Encoder
+    from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
+    from nvc_cli.stream import pack_packet
+    from nvc_cli.switches import Switches
     from nvc_cli.video import open_reader
 
     device, preset = torch.device("cpu"), slug(name)
@@ -67,11 +66,11 @@ from nvc_cli.encoder import Encoder
     for clip in clips:
         points[Path(clip).stem] = curve = []
         for qp in QPS:
-            encoder, size, quality = Encoder(model, qp, 0, Heuristic(), device), 0, []
+            encoder, switches, size, quality = Encoder(model, qp, 0, Heuristic(), device), Switches(), 0, []
             with open_reader(clip, frames=frames) as reader:
                 for frame in reader:
                     (encoded,) = encoder.encode(frame)
-                    size += len(encoded.packet.payload) + PACKET
+                    size += len(pack_packet(encoded.packet, switches))
                     quality.append(frame_psnr(frame, encoded.picture).yuv)
             curve.append((size, sum(quality) / len(quality)))
     result = {
