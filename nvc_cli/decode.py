@@ -68,7 +68,7 @@ def command(
         fault: NvcError | None = None
         with sink as writer:
             meter = Meter(info, frames, "decoding")
-            packets, before = iter(reader), reader.size
+            packets = iter(reader)
             while frames is None or meter.frames < frames:
                 try:
                     packet = next(packets, None)
@@ -82,8 +82,7 @@ def command(
                 with meter.frame():
                     frame = decoder.decode(packet)
                 writer.write(frame)
-                meter.count(reader.size - before)
-                before = reader.size
+                meter.count(reader.packet_size)
         summary = meter.summary(reader.size)
     tell(summary, "decoded", target, as_json)
     if fault:

@@ -93,14 +93,14 @@ class Encoder:
         """The frames that were left open; what comes next is a keyframe."""
         if not self.ways:
             return []
-        best = min(self.ways, key=lambda way: way.cost)
+        left = _cheapest(self.ways).open
         self.ways = []
-        return [self._packed(coded) for coded in best.open]
+        return [self._packed(coded) for coded in left]
 
     @property
     def state(self) -> State:
         """The decoder's state after the last frame, on the way that is the cheapest so far."""
-        return min(self.ways, key=lambda way: way.cost).state
+        return _cheapest(self.ways).state
 
     def _keyframe(self, frame: Frame, source: Planes) -> _Way:
         rate, coder = rate_point(self.base, 0), SymbolEncoder()
@@ -113,7 +113,7 @@ class Encoder:
         if not isinstance(self.decision, LookAhead):
             return ways
         ends = [[way for way in ways if way.open[-1].filtered == filtered] for filtered in (False, True)]
-        return [min(end, key=lambda way: way.cost) for end in ends]
+        return [_cheapest(end) for end in ends]
 
     def _continue(self, way: _Way, frame: Frame, source: Planes) -> list[_Way]:
         """A way with one more P-frame: with the flag that is decided on, or with both."""
@@ -140,7 +140,7 @@ class Encoder:
             if any(way.open[0] is not first[0] for way in self.ways):
                 if len(self.ways[0].open) <= patience:
                     break
-                chosen = min(self.ways, key=lambda way: way.cost).open[0]
+                chosen = _cheapest(self.ways).open[0]
                 self.ways = [way for way in self.ways if way.open[0] is chosen]
             done.append(self._packed(self.ways[0].open[0]))
             self.ways = [_Way(way.state, way.cost, way.open[1:]) for way in self.ways]
@@ -166,6 +166,10 @@ class Encoder:
 
     def _tensor(self, rate: int) -> Tensor:
         return torch.tensor([rate], device=self.device)
+
+
+def _cheapest(ways: list[_Way]) -> _Way:
+    return min(ways, key=lambda way: way.cost)
 
 
 def _error(picture: Planes, source: Planes) -> float:

@@ -73,11 +73,9 @@ def command(source: str, as_json: bool) -> None:
 def _read_rows(reader: StreamReader, show: bool) -> tuple[list[FrameRow], NvcError | None]:
     """The frames up to the end or to the first fault, and the fault; shown as they arrive if `show` is set."""
     rows: list[FrameRow] = []
-    before = reader.size
     try:
         for packet in reader:
-            rows.append(_row(len(rows), packet, reader.size - before))
-            before = reader.size
+            rows.append(_row(len(rows), packet, reader.packet_size))
             if show:
                 _print_row(rows[-1])
     except StreamError as fault:

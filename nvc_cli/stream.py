@@ -177,8 +177,8 @@ class StreamReader:
     """Reads a stream from a binary file or pipe: `header` at once, then the packets by iteration, each as soon as its
     last byte has arrived. Never seeks and never asks for a byte beyond the packet in hand.
 
-    `frames` counts the whole packets read so far and `size` the bytes up to the end of the last one. `name` is for
-    messages.
+    `frames` counts the whole packets read so far, `size` the bytes up to the end of the last one, and `packet_size` those of
+    the last one. `name` is for messages.
     Raises StreamError or Truncated, here for the header and from the iteration for a frame.
     """
 
@@ -188,7 +188,7 @@ class StreamReader:
         self._name = name
         self.frames = 0
         self.header = self._read_header()
-        self.size = self._source.size
+        self.size, self.packet_size = self._source.size, 0
         self._packets = self._read_packets()
 
     def __iter__(self) -> Iterator[Packet]:
@@ -222,6 +222,7 @@ class StreamReader:
     def _read_packets(self) -> Iterator[Packet]:
         while (packet := self._read_packet()) is not None:
             self.frames += 1
+            self.packet_size = self._source.size - self.size
             self.size = self._source.size
             yield packet
         self.size = self._source.size

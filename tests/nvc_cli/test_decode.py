@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,10 +102,17 @@ def test_wrong_payloads_in_whole_packets_are_named(refused: Refused, stream: Pat
         payload = packets[place].payload
         flipped = bytearray(payload)
         flipped[len(payload) // 2] ^= 0x40
+        cases = []
         for wrong in (payload[:8], payload[: len(payload) // 8 * 4], bytes(flipped), payload[:8] + random.bytes(48)):
             changed = [*packets]
             changed[place] = dataclasses.replace(packets[place], payload=wrong)
-            (tmp_path / "bad.nvc").write_bytes(header + b"".join(packed(changed)) + END_MARKER)
+            cases.append(packed(changed))
+        for wrong in (b"", payload[:7], bytes(100)):  # the writer itself refuses these
+            data = bytes((64 * (place == 0) | packets[place].rate, len(wrong))) + wrong + bytes(2)
+            cases.append(packed(packets))
+            cases[-1][place] = data + zlib.crc32(data).to_bytes(4, "little")
+        for case in cases:
+            (tmp_path / "bad.nvc").write_bytes(header + b"".join(case) + END_MARKER)
             line = refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
             assert f"frame {place}" in line and "bad.nvc" in line
 

@@ -310,7 +310,7 @@ def test_unreadable_headers(data: bytes, message: str) -> None:
         (resealed(b"\x80\x00\x00\x00"), "frame 1 of a.nvc .*begins with 0x80"),
         (resealed(b"\x00\x00\x00\x00"), "frame 1 of a.nvc .*payload does not begin"),
         (resealed(b"\x00\x08" + bytes(10)), "frame 1 of a.nvc .*payload does not begin"),
-        (resealed(b"\x00\x08" + STATE[:4] + bytes(6)), "frame 1 of a.nvc .*payload ends too soon|does not begin"),
+        (resealed(b"\x00\x05" + bytes(3) + b"\x80" + bytes(3)), "frame 1 of a.nvc .*payload ends too soon"),
         (resealed(b"\x00\x80\x00\x00\x00"), "frame 1 of a.nvc .*shortest form"),
         (b"\x00\x80\x80\x80\x80\x01", "frame 1 of a.nvc .*exceeds"),
         (b"\xff\x00", "frame 1 of a.nvc .*data follow"),
