@@ -66,7 +66,7 @@ def work(job: dict) -> dict[str, list[str]]:
             with path.open("rb") as file:
                 reader = StreamReader(file, path.name)
                 decoder = Decoder(reader.header, model, False, device, path.name)
-                hashes[path.stem] = [digest(decoder.decode(packet)) for packet in reader]
+                hashes[path.stem] = [digest(frame) for packet in reader for frame in decoder.decode(packet)]
         return hashes
     for clip, qp in product(job["clips"], job["qps"]):
         name = f"{Path(clip).stem}-{qp:g}"

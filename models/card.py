@@ -77,7 +77,7 @@ def complexity(preset: str) -> Complexity:
         keyframe_decoder=kmac(lambda: codec.decode_keyframe(SIDE, SIDE, rate, _Zeros())),
         encoder=kmac(lambda: codec.encode_frame(grey, state, rate, state.vectors, False, SymbolEncoder()).finish(True)),
         decoder=kmac(lambda: codec.decode_frame(state, rate, False, _Zeros()).finish(True)),
-        enhancer=kmac(lambda: codec.enhance(state.picture, state.context, rate)),
+        enhancer=kmac(lambda: codec.enhance(state, rate, state.picture, rate)),
     )
 
 

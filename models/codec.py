@@ -73,6 +73,7 @@ class Codec(nn.Module):
         self.inter = Inter(preset)
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
+        self.align = Search(32, thorough=False, references=1)  # from a decoded picture to the next one
         initialise_intra(self.intra)
         initialise_inter(self.inter)
 
@@ -126,10 +127,14 @@ class Codec(nn.Module):
         planes = to_planes(self.inter.reconstruct(context, detail, reference, rate))
         return Trained(state.after(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
-    def enhance(self, planes: Planes, context: Tensor, rate: Tensor) -> Planes:
-        """The out-of-loop filter F_out on a decoded picture; float, not rounded."""
-        features = to_features(planes)
-        return to_planes(features + self.enhancer(features.to(context.dtype), context, rate))
+    def enhance(self, state: State, rate: Tensor, following: Planes, next_rate: Tensor) -> Planes:
+        """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
+        picture = to_features(state.picture)
+        with torch.no_grad():
+            vectors = self.align(state.picture.y, [following.y], still(state.context), rate)
+            change = to_features(compensate([following], vectors)) - picture
+        inputs = (tensor.to(state.context.dtype) for tensor in (picture, state.context, change))
+        return to_planes(picture + self.enhancer(*inputs, rate, next_rate))
 
     # Coding. Encoder and decoder run the same functions on the same numbers.
 

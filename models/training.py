@@ -274,7 +274,7 @@ class Trainer:
         tally.steps += 1
 
     def _losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
-        """What to take steps down from: the mean loss of a batch of chains; for the enhancer, which nothing follows from, that of every frame."""
+        """What to take steps down from: the mean loss of a batch of chains; for the enhancer, which nothing follows from, that of every frame but the last."""
         frames = self._chain(stage, pictures, draw, tally)
         if stage.only != ENHANCER:
             loss, pixels = 0, pictures[0].y[0].numel()
@@ -284,11 +284,12 @@ class Trainer:
             tally.add(loss=loss / len(frames))
             yield loss / len(frames)
             return
-        for t, (frame, picture) in enumerate(zip(frames, pictures)):
+        pairs = len(frames) - 1
+        for t, (frame, following, picture) in enumerate(zip(frames, frames[1:], pictures)):
             with self._autocast():
-                better = self.codec.enhance(frame.state.picture, frame.state.context, draw.rates[t])
+                better = self.codec.enhance(frame.state, draw.rates[t], following.state.picture, draw.rates[t + 1])
             loss = (draw.importance * draw.multipliers[t] * distortion(better, picture)).mean()
-            tally.add(loss=loss / len(frames), enhancer=(psnr(better, picture) - psnr(frame.state.picture, picture)).mean())
+            tally.add(loss=loss / pairs, enhancer=(psnr(better, picture) - psnr(frame.state.picture, picture)).mean() / pairs)
             yield loss
 
     def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> list[Trained]:
@@ -349,7 +350,7 @@ class Trainer:
             bpp=tally.total("bpp") / pictures,
             motion=tally.total("motion") / pictures,
             psnr=tally.total("psnr") / pictures,
-            enhancer=tally.total("enhancer") / pictures if stage.only == ENHANCER else None,
+            enhancer=tally.total("enhancer") / tally.steps if stage.only == ENHANCER else None,
         )
         self.progress.reports.append(report)
         steps = tally.steps / max(monotonic() - tally.started, 1e-9)  # per second; after the sums were read, so the device is done

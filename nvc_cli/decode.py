@@ -20,7 +20,7 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.command()
 @click.argument("source", metavar="IN.nvc")
 @click.option("-o", "--output", "target", required=True, metavar="OUT", help="A .yuv, .y4m or container file; - for y4m on standard output.")
-@click.option("--enhance", is_flag=True, help="Apply the out-of-loop filter: better pictures, more time.")
+@click.option("--enhance", is_flag=True, help="Apply the out-of-loop filter: better pictures, a frame later, in more time.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--codec", default=None, metavar="NAME", help="Encoder for a container, as PyAV names it. [default: a lossless one]")
 @click.option("--codec-option", "options", multiple=True, callback=_options, metavar="NAME=VALUE", help="Option for that encoder, as in crf=18; may be repeated.")
@@ -69,20 +69,21 @@ def command(
         with sink as writer:
             meter = Meter(info, frames, "decoding")
             packets = iter(reader)
-            while frames is None or meter.frames < frames:
+            while meter.frames != frames:
                 try:
                     packet = next(packets, None)
                 except Truncated as error:
-                    if not meter.frames:
+                    if not decoder.frames:
                         raise
-                    fault = error
-                    break
+                    fault, packet = error, None
                 if packet is None:
-                    break
-                with meter.frame():
-                    frame = decoder.decode(packet)
-                writer.write(frame)
-                meter.count(reader.packet_size)
+                    ready, frames = decoder.finish(), meter.frames
+                else:
+                    with meter.frame():
+                        ready = decoder.decode(packet)
+                for frame in ready:
+                    writer.write(frame)
+                    meter.count(reader.packet_size)
         summary = meter.summary(reader.size)
     tell(summary, "decoded", target, as_json)
     if fault:

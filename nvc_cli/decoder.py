@@ -6,7 +6,7 @@ import torch
 
 from models.codec import State
 from models.entropy import SymbolDecoder
-from models.picture import aligned
+from models.picture import Planes, aligned
 from models.weights import Model
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame
@@ -20,7 +20,8 @@ class Decoder:
     Args:
         header: of the stream.
         model: from `models.weights.load`; must be the one that the stream was written with.
-        enhance: apply the out-of-loop filter to the frames that are given out (never to what later frames are predicted from).
+        enhance: apply the out-of-loop filter to the frames that are given out (never to what later frames are predicted from); each
+            then waits for the next one.
         device: where the model is.
         name: of the stream, for messages.
 
@@ -37,16 +38,17 @@ class Decoder:
         self.header, self.codec, self.enhance, self.device, self.name = header, model.codec, enhance, device, name
         self.height, self.width = aligned(header.height), aligned(header.width)
         self.state: State | None = None
+        self.rate: torch.Tensor | None = None  # rate point of the newest picture
         self.frames = 0
 
     @torch.inference_mode()
-    def decode(self, packet: Packet) -> Frame:
-        """Decode the next packet of the stream.
+    def decode(self, packet: Packet) -> list[Frame]:
+        """Decode the next packet of the stream; returns the frames that are ready: one, or with `enhance` none at first.
 
         Raises:
             NvcError: the packet cannot be decoded, or its picture is not the one that the encoder saw.
         """
-        rate = torch.tensor([packet.rate], device=self.device)
+        rate, last = torch.tensor([packet.rate], device=self.device), (self.state, self.rate)
         try:
             coder = SymbolDecoder(packet.payload, self.codec.symbols(self.height, self.width))
             if packet.keyframe:
@@ -56,14 +58,25 @@ class Decoder:
                 self.state = unfiltered.finish(packet.filtered)
         except ValueError as error:
             raise NvcError(f"{self.name}: frame {self.frames} cannot be decoded, {error}; get a fresh copy of the file") from error
-        frame = to_frame(self.state.picture, self.header.width, self.header.height)
+        frame = self._frame(self.state.picture)
         if picture_checksum(frame) != packet.checksum:
             raise NvcError(
                 f"{self.name}: the picture of frame {self.frames} is not the one that was encoded, though its packet is intact: either this "
                 "machine does not compute exactly, or the one that wrote the stream did not; try --device cpu with NVC_BACKEND=float32 in the environment"
             )
+        self.rate = rate
         self.frames += 1
-        if self.enhance and packet.enhance:
-            better = self.codec.enhance(self.state.picture, self.state.context, rate).rounded()
-            return to_frame(better, self.header.width, self.header.height)
-        return frame
+        if not self.enhance:
+            return [frame]
+        return [self._enhanced(*last, packet.enhance_last)] if last[0] else []
+
+    def finish(self) -> list[Frame]:
+        """The frame that still waits, if one does."""
+        return [self._frame(self.state.picture)] if self.enhance and self.state else []
+
+    def _enhanced(self, last: State, rate: torch.Tensor, flag: bool) -> Frame:
+        """The frame before the newest, for which the newest packet has a flag."""
+        return self._frame(self.codec.enhance(last, rate, self.state.picture, self.rate).rounded() if flag else last.picture)
+
+    def _frame(self, picture: Planes) -> Frame:
+        return to_frame(picture, self.header.width, self.header.height)

@@ -73,6 +73,7 @@ class Encoder:
         self.search = Search(reach=64, references=references)
         self.since = 0  # frames since the keyframe
         self.ways: list[_Way] = []
+        self.last: _Coded | None = None  # the frame that was given out last
 
     @torch.inference_mode()
     def encode(self, frame: Frame) -> list[Encoded]:
@@ -153,16 +154,20 @@ class Encoder:
             rate=coded.rate,
             filtered=coded.filtered,
             refresh=False,
-            enhance=self._enhancer_helps(coded),
+            enhance_last=self._enhancer_helps(coded),
             payload=coded.payload,
             checksum=picture_checksum(picture),
         )
+        self.last = coded
         return Encoded(packet, picture)
 
-    def _enhancer_helps(self, coded: _Coded) -> bool:
-        """Whether the out-of-loop filter brings this picture closer to the source."""
-        better = self.codec.enhance(coded.state.picture, coded.state.context, self._tensor(coded.rate)).rounded()
-        return bool(_error(better, coded.source) < _error(coded.state.picture, coded.source))
+    def _enhancer_helps(self, following: _Coded) -> bool:
+        """Whether the out-of-loop filter, which knows the following picture, brings the last one closer to its source."""
+        last = self.last
+        if last is None:
+            return False
+        better = self.codec.enhance(last.state, self._tensor(last.rate), following.state.picture, self._tensor(following.rate)).rounded()
+        return _error(better, last.source) < _error(last.state.picture, last.source)
 
     def _tensor(self, rate: int) -> Tensor:
         return torch.tensor([rate], device=self.device)

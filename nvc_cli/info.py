@@ -73,19 +73,27 @@ def command(source: str, as_json: bool) -> None:
 def _read_rows(reader: StreamReader, show: bool) -> tuple[list[FrameRow], NvcError | None]:
     """The frames up to the end or to the first fault, and the fault; shown as they arrive if `show` is set."""
     rows: list[FrameRow] = []
-    try:
-        for packet in reader:
-            rows.append(_row(len(rows), packet, reader.packet_size))
+
+    def add(packet: Packet | None, size: int, enhance: bool) -> None:
+        if packet:
+            rows.append(_row(len(rows), packet, size, enhance))
             if show:
                 _print_row(rows[-1])
-    except StreamError as fault:
-        return rows, fault
-    return rows, None
+
+    last, size, fault = None, 0, None
+    try:
+        for packet in reader:
+            add(last, size, packet.enhance_last)
+            last, size = packet, reader.packet_size
+    except StreamError as error:
+        fault = error
+    add(last, size, False)
+    return rows, fault
 
 
-def _row(number: int, packet: Packet, size: int) -> FrameRow:
+def _row(number: int, packet: Packet, size: int, enhance: bool) -> FrameRow:
     kind = "I" if packet.keyframe else "P"
-    return FrameRow(number, kind, packet.rate / 8, size, packet.filtered, packet.refresh, packet.enhance)
+    return FrameRow(number, kind, packet.rate / 8, size, packet.filtered, packet.refresh, enhance)
 
 
 def _totals(header: Header, rows: list[FrameRow], size: int) -> Totals:

@@ -20,7 +20,7 @@ from nvc_cli.frame import Color, Frame
 from nvc_cli.switches import Switches
 
 MAGIC = b"NVC"
-VERSION = 6
+VERSION = 7
 END_MARKER = b"\xff"  # no packet begins like this: bit 7 is not set
 
 MAX_SIDE = 16384  # samples
@@ -66,13 +66,14 @@ class Packet:
     """One coded frame. `rate` is the rate point, 0 to 63; `checksum` the `picture_checksum` of the decoded picture.
 
     `payload` is the entropy coder's; in the stream the flags are pushed onto it. Keyframes have neither filter nor refresh.
+    `enhance_last` is about the frame before: with this one known, the filter out of the loop improves it.
     """
 
     keyframe: bool
     rate: int
     filtered: bool
     refresh: bool
-    enhance: bool
+    enhance_last: bool
     payload: bytes
     checksum: int
 
@@ -260,7 +261,7 @@ class StreamReader:
             flags, payload = self._switches.pull(payload, _flag_names(keyframe))
         except ValueError as problem:
             raise self._damaged(str(problem)) from None
-        return Packet(keyframe, rate, flags.get("filtered", False), flags.get("refresh", False), flags["enhance"], payload, checksum)
+        return Packet(keyframe, rate, flags.get("filtered", False), flags.get("refresh", False), flags["enhance_last"], payload, checksum)
 
     def _expect_nothing_more(self) -> None:
         try:
@@ -389,7 +390,7 @@ def _check_header(header: Header) -> None:
 
 
 def _flag_names(keyframe: bool) -> tuple[str, ...]:
-    return ("enhance",) if keyframe else ("filtered", "refresh", "enhance")
+    return ("enhance_last",) if keyframe else ("filtered", "refresh", "enhance_last")
 
 
 def _varint(value: int) -> bytes:

@@ -6,7 +6,7 @@ flags are pushed when all else is coded, and read without any network. stream.md
 
 from __future__ import annotations
 
-START = {"filtered": (1, 1), "refresh": (16, 0), "enhance": (0, 4)}
+START = {"filtered": (1, 1), "refresh": (16, 0), "enhance_last": (0, 4)}
 """How often each flag is taken to have been 0 and 1 at a keyframe."""
 
 REMEMBERED = 64

@@ -88,7 +88,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 6:
+    if (version := reader.unsigned(1)) != 7:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -581,11 +581,11 @@ def decode(stream: bytes, weights: Path, tables: Path) -> list[tuple[np.ndarray,
         try:
             symbols = Symbols(packet.payload, cumulative)
             if packet.keyframe:
-                counts = {"filtered": [1, 1], "refresh": [16, 0], "enhance": [0, 4]}
-                symbols.flag(counts["enhance"])
+                counts = {"filtered": [1, 1], "refresh": [16, 0], "enhance_last": [0, 4]}
+                symbols.flag(counts["enhance_last"])
                 state = decode_keyframe(network, symbols, rows, columns)
             else:
-                filtered, refresh, _ = (symbols.flag(counts[name]) for name in ("filtered", "refresh", "enhance"))
+                filtered, refresh, _ = (symbols.flag(counts[name]) for name in ("filtered", "refresh", "enhance_last"))
                 state = decode_p_frame(network, symbols, filtered, refresh, state)
         except Truncated:
             raise ValueError(f"The payload of frame {len(frames)} ends too soon.") from None

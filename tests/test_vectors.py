@@ -88,7 +88,7 @@ class Vector:
     keyframes: tuple[int, ...] = (0,)
     filtered: tuple[int, ...] = ()  # frames with the in-loop filter
     refreshed: tuple[int, ...] = ()
-    enhanced: tuple[int, ...] = ()  # frames with the flag of the out-of-loop filter, which changes no picture
+    enhanced: tuple[int, ...] = ()  # frames whose packets flag the out-of-loop filter, which changes no picture
     speed: tuple[int, int] = (1, -2)
     wild: bool = False  # vectors of any length in any direction, instead of sought ones
     content: Callable[[int, int, int, tuple[int, int]], Frame] = scene
@@ -158,7 +158,7 @@ def decoded(name: str, model: Model) -> Iterator[tuple[Packet, Frame]]:
     with open_stream(str(FOLDER / f"{name}.nvc")) as stream:
         decoder = Decoder(stream.header, model, False, CPU, name)
         for packet in stream:
-            yield packet, decoder.decode(packet)
+            yield packet, *decoder.decode(packet)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_flags_and_size(name: str, hashes: dict[str, dict]) -> None:
         reader = StreamReader(file, name)
         packets = list(reader)
     assert (reader.header.width, reader.header.height, len(packets)) == (vector.width, vector.height, vector.frames)
-    for flag, places in (("keyframe", vector.keyframes), ("filtered", vector.filtered), ("refresh", vector.refreshed), ("enhance", vector.enhanced)):
+    for flag, places in (("keyframe", vector.keyframes), ("filtered", vector.filtered), ("refresh", vector.refreshed), ("enhance_last", vector.enhanced)):
         assert tuple(t for t, packet in enumerate(packets) if getattr(packet, flag)) == places
     assert reader.size < 12000
 

@@ -113,8 +113,7 @@ def chain(codec: Codec, pictures: list[Planes]) -> torch.Tensor:
         assert (frame.bits > 0).all() and (frame.motion_bits >= 0).all()
         assert not frame.state.picture.y.requires_grad
         loss = loss + (0.001 * (frame.bits + frame.motion_bits) + distortion(frame.reconstruction, picture)).mean()
-    last = frames[-1].state
-    return loss + distortion(codec.enhance(last.picture, last.context.detach(), rate), pictures[-1]).mean()
+    return loss + distortion(codec.enhance(frames[-2].state, rate, frames[-1].state.picture, rate), pictures[-2]).mean()
 
 
 def batch(pictures: list[Planes]) -> list[Planes]:

@@ -140,7 +140,7 @@ def test_a_model_that_is_not_here(refused: Refused, stream: Path, tmp_path: Path
     ("gone.nvc", None, "cannot be opened"),
     ("empty.nvc", b"", "ends inside its header"),
     ("text.nvc", b"Dear diary,\n" * 50, "not an nvc stream"),
-    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 6)"),
+    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 7)"),
     ("newer.nvc", b"NVC\x63" + bytes(60), "version 99"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_bad_input(refused: Refused, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:

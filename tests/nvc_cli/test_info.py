@@ -53,8 +53,8 @@ def rows(result: Result) -> list[list[str]]:
 
 ROWS = [
     ["0", "I", "4.625", "209", "-", "-", "-"],
-    ["1", "P", "1.000", "49", "yes", "yes", "-"],
-    ["2", "P", "0.000", "16", "-", "-", "yes"],
+    ["1", "P", "1.000", "49", "yes", "yes", "yes"],
+    ["2", "P", "0.000", "16", "-", "-", "-"],
 ]
 
 
@@ -95,8 +95,8 @@ def test_json(path: Path, data: bytes) -> None:
         "error": None,
         "packets": [
             {"number": 0, "type": "I", "qp": 4.625, "bytes": 209, "filter": False, "refresh": False, "enhance": False},
-            {"number": 1, "type": "P", "qp": 1.0, "bytes": 49, "filter": True, "refresh": True, "enhance": False},
-            {"number": 2, "type": "P", "qp": 0.0, "bytes": 16, "filter": False, "refresh": False, "enhance": True},
+            {"number": 1, "type": "P", "qp": 1.0, "bytes": 49, "filter": True, "refresh": True, "enhance": True},
+            {"number": 2, "type": "P", "qp": 0.0, "bytes": 16, "filter": False, "refresh": False, "enhance": False},
         ],
     }
 

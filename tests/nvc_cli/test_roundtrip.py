@@ -141,18 +141,18 @@ def test_a_stream_decodes_as_it_arrives(stream: Path, model: str, done: Run, tmp
         decoded = b""
         for part in parts[1:]:
             sink.write(part)
-            decoded += b"".join(plane.tobytes() for plane in decoder.decode(next(iter(reader))).planes)
+            decoded += b"".join(plane.tobytes() for frame in decoder.decode(next(iter(reader))) for plane in frame.planes)
     assert decoded == expected
 
 
 def test_enhancement_changes_the_output_only(done: Run, clip: Clip, model: str, stream: Path, tmp_path: Path) -> None:
-    """Pictures of packets that ask for it change, others do not, and none of what follows."""
+    """Pictures that the packet after them asks it for change, others do not, and none of what follows."""
     plain, better = tmp_path / "plain.yuv", tmp_path / "better.yuv"
     done("decode", stream, "-o", plain, "--model", model)
     done("decode", stream, "-o", better, "--model", model, "--enhance")
     size = 48 * 32 * 3 // 2
     a, b = (np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, size) for path in (plain, better))
-    flags = [packet.enhance for packet in packets(stream)]
+    flags = [packet.enhance_last for packet in packets(stream)][1:] + [False]
     assert [bool((x != y).any()) for x, y in zip(a, b)] == flags
 
 

@@ -45,7 +45,7 @@ PACKETS = [
     Packet(False, 8, True, False, True, STATE, 7),
 ]
 GOLDEN_HEADER = bytes.fromhex(
-    "4e564306 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 dd143f04"
+    "4e564307 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 1503a1cb"
 )
 GOLDEN_PACKET = bytes.fromhex("65 0b ac21ad5140b006 deadbeef 3412 bc73e053")
 
@@ -114,7 +114,7 @@ def test_flags_that_stay_the_same_cost_next_to_nothing() -> None:
     for packet in packets:
         pack_packet(packet, switches)
     assert read(written(packets)) == (packets, None)
-    flags = ("filtered", True), ("refresh", False), ("enhance", True)
+    flags = ("filtered", True), ("refresh", False), ("enhance_last", True)
     first, last = (sum(math.log2(65536 / seen._interval(*flag)[1]) for flag in flags) for seen in (Switches(), switches))
     assert 1 < first < 1.5 and last < 0.15  # bits
 
@@ -291,10 +291,10 @@ def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     [
         (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
         (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
-        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 6"),
+        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 7"),
         (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
-        (resealed(b"NVC\x06\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
-        (resealed(b"NVC\x06\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(b"NVC\x07\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x07\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
         (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
     ],
 )

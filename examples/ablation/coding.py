@@ -1,0 +1,94 @@
+"""One clip coded once: bytes, quality of every frame with and without enhancement, filter flags and times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+DECISIONS = ("off", "on", "heuristic", "rd")
+"""Ways to set the flag of the in-loop filter; the first is what all others are compared with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A clip at one qp with one decision. Lists have an entry a frame; seconds are of the processor, on one thread."""
+
+    clip: str
+    decision: str
+    qp: float
+    bytes: int  # of the whole stream
+    psnr: list[float]  # of decoded pictures, dB
+    enhanced: list[float]  # of enhanced ones
+    filtered: list[bool]
+    improved: list[bool]  # frames that are enhanced
+    encoding: float
+    decoding: float
+    enhancing: float  # decoding with the filter out of the loop
+
+
+def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str) -> Run:
+    """Encode the first frames of a clip, and decode them without and with enhancement.
+
+    Raises:
+        NvcError: a decoded picture is not the encoder's.
+    """
+    import io
+
+    import torch
+
+    from models.weights import load
+    from nvc_cli.decision import Heuristic, LookAhead
+    from nvc_cli.decoder import Decoder
+    from nvc_cli.encoder import Encoder
+    from nvc_cli.metrics import frame_psnr
+    from nvc_cli.stream import Header, StreamReader, StreamWriter
+    from nvc_cli.video import open_reader
+
+    torch.set_num_threads(1)
+    device, weights = torch.device("cpu"), load(model)
+    rule = {"off": False, "on": True, "heuristic": Heuristic(), "rd": LookAhead()}[decision]
+    with open_reader(clip, frames=frames) as reader:
+        info, source = reader.info, list(reader)
+    header = Header(info.width, info.height, Fraction(info.fps), info.color, info.sar, info.source_format, weights.name, weights.hash)
+    encoder, file, coded = Encoder(weights, qp, 0, rule, device), io.BytesIO(), []
+
+    def encode() -> None:
+        with StreamWriter(file, header) as writer:
+            for frame in [*source, None]:
+                for encoded in encoder.finish() if frame is None else encoder.encode(frame):
+                    writer.write(encoded.packet)
+                    coded.append(encoded)
+
+    def decode(enhance: bool) -> list:
+        stream = StreamReader(io.BytesIO(file.getvalue()), name)
+        decoder = Decoder(stream.header, weights, enhance, device, name)
+        return [frame for packet in stream for frame in decoder.decode(packet)] + decoder.finish()
+
+    encoding, _ = timed(encode)
+    decoding, plain = timed(lambda: decode(False))
+    enhancing, better = timed(lambda: decode(True))
+    return Run(
+        clip=name,
+        decision=decision,
+        qp=qp,
+        bytes=len(file.getvalue()),
+        psnr=[frame_psnr(a, b).yuv for a, b in zip(source, plain, strict=True)],
+        enhanced=[frame_psnr(a, b).yuv for a, b in zip(source, better, strict=True)],
+        filtered=[encoded.packet.filtered for encoded in coded],
+        improved=[encoded.packet.enhance_last for encoded in coded[1:]] + [False],
+        encoding=encoding,
+        decoding=decoding,
+        enhancing=enhancing,
+    )
+
+
+def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Seconds of the processor, and the result."""
+    begin = time.process_time()
+    result = work()
+    return time.process_time() - begin, result

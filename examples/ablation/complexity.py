@@ -1,0 +1,81 @@
+"""What every part of encoder and decoder costs: parameters, operations, milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+PARTS = {
+    "motion search": ("", "search"),
+    "coding of vectors, encoder": ("motion", "encode"),
+    "coding of vectors, decoder": ("motion", "decode"),
+    "motion compensation and temporal context": ("", "_predict"),
+    "analysis": ("inter", "analyse"),
+    "coding of the latent, encoder": ("inter.latent", "encode"),
+    "coding of the latent, decoder": ("inter.latent", "decode"),
+    "synthesis": ("inter", "synthesise"),
+    "in-loop filter": ("inter", "filtered"),
+    "reconstruction of the picture": ("inter", "reconstruct"),
+    "enhancement, with its motion search": ("", "enhance"),
+}
+"""Names of parts, and the methods of the codec that do their work on a P-frame."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one model on one clip, on one thread."""
+
+    clip: str
+    parameters: dict[str, int]  # of each network
+    operations: dict[str, float]  # kMAC/pixel
+    milliseconds: dict[str, float]  # medians
+
+
+class Stopwatch:
+    """Times methods of an object as they are called."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = defaultdict(list)
+
+    def watch(self, owner: Any, method: str, name: str) -> None:
+        work = getattr(owner, method)
+
+        def call(*args: Any) -> Any:
+            begin = time.perf_counter()
+            result = work(*args)
+            self.times[name].append(1000 * (time.perf_counter() - begin))
+            return result
+
+        setattr(owner, method, call)
+
+
+def measure(clip: str, name: str, qp: float, frames: int, model: str) -> Costs:
+    """Code a few frames with the filter on, and time the parts."""
+    import torch
+
+    from models import card
+    from models.weights import load
+    from nvc_cli.decoder import Decoder
+    from nvc_cli.encoder import Encoder
+    from nvc_cli.stream import Header
+    from nvc_cli.video import open_reader
+
+    torch.set_num_threads(1)
+    weights, watch, device = load(model), Stopwatch(), torch.device("cpu")
+    preset = weights.codec.preset.name
+    counts, work = card.parameters(preset), vars(card.complexity(preset))
+    filters = {"in-loop filter (part of inter)": sum(p.numel() for p in weights.codec.inter.filter.parameters())}
+    for part, (path, method) in PARTS.items():
+        watch.watch(weights.codec.get_submodule(path), method, part)
+    with open_reader(clip, frames=frames) as reader:
+        info, source = reader.info, list(reader)
+    header = Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash)
+    encoder, decoder = Encoder(weights, qp, 0, True, device), Decoder(header, weights, True, device, name)
+    for frame in source:
+        for encoded in encoder.encode(frame):
+            decoder.decode(encoded.packet)
+    milliseconds = {part: median(watch.times[part]) for part in PARTS if watch.times[part]}
+    return Costs(f"{name}, {info.width}x{info.height}, qp {qp:g}", counts | filters, dict(work), milliseconds)
