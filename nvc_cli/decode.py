@@ -77,13 +77,15 @@ def command(
                         raise
                     fault, packet = error, None
                 if packet is None:
-                    ready, frames = decoder.finish(), meter.frames
+                    ready = decoder.finish()
                 else:
                     with meter.frame():
                         ready = decoder.decode(packet)
                 for frame in ready:
                     writer.write(frame)
                     meter.count(reader.packet_size)
+                if packet is None:
+                    break
         summary = meter.summary(reader.size)
     tell(summary, "decoded", target, as_json)
     if fault:
