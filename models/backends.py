@@ -33,7 +33,7 @@ class Sums:
     low: int  # the smallest a, -128 or 0; the largest is 255 more
     next: int | None  # the same for the convolution that the results are for: they are rounded and clamped; None: they are not
     stride: int
-    padding: int  # of zeros; none if a may be negative
+    padding: int  # of zeros
     groups: int
 
     def reach(self) -> Tensor:
@@ -70,11 +70,12 @@ class Int8:
     def __init__(self, sums: Sums):
         geometry = ([sums.stride] * 2, [sums.padding] * 2, [1, 1], sums.groups)
         shape = [1, sums.scale.numel(), 32, 32]  # of typical inputs; any others are right as well
-        packed = torch.ops.onednn.qconv_prepack(sums.weight.to(torch.int8).contiguous(), sums.unit, 1.0, 0, *geometry, shape)
-        bias = (sums.bias + sums.low * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
+        middle = -sums.low if sums.padding else 0  # the byte that stands for zero, with which oneDNN pads
+        packed = torch.ops.onednn.qconv_prepack(sums.weight.to(torch.int8).contiguous(), sums.unit, 1.0, middle, *geometry, shape)
+        bias = (sums.bias + (sums.low + middle) * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
         kind = torch.float32 if sums.next is None else torch.uint8
         zero = torch.zeros_like(sums.unit, dtype=torch.int64)
-        self.arguments = (1.0, 0, packed, sums.unit, zero, bias, *geometry, 1.0, 0, kind, "none", [], "")
+        self.arguments = (1.0, middle, packed, sums.unit, zero, bias, *geometry, 1.0, 0, kind, "none", [], "")
         self.scale = sums.scale[:, None, None]
         self.anchor = torch.full_like(self.scale, ANCHOR - sums.low)
 
@@ -124,8 +125,8 @@ def seconds(backend: Backend) -> float:
     deep = torch.randint(-127, 128, (192, 1, 3, 3), generator=generator).float()
     ones = torch.ones(192)
     try:
-        first = backend(Sums(weight, 1000 * ones, ones / 4096, torch.ones(96), -128, 0, 1, 0, 1))
-        second = backend(Sums(deep, -1000 * ones, ones / 512, ones, 0, None, 1, 1, 192))
+        first = backend(Sums(weight, 1000 * ones, ones / 4096, torch.ones(96), -128, -128, 1, 0, 1))
+        second = backend(Sums(deep, -1000 * ones, ones / 512, ones, -128, None, 1, 1, 192))
         times = []
         for _ in range(6):
             begin = perf_counter()
@@ -134,6 +135,6 @@ def seconds(backend: Backend) -> float:
     except (RuntimeError, AttributeError, NotImplementedError):  # this processor or this PyTorch cannot
         return math.inf
     a = x.double().round().clamp(-128, 127)
-    hidden = ((F.conv2d(a, weight.double()) + 1000) / 4096).round().clamp(0, 255)
+    hidden = ((F.conv2d(a, weight.double()) + 1000) / 4096).round().clamp(-128, 127)
     expected = (F.conv2d(hidden, deep.double(), padding=1, groups=192) - 1000) / 512
     return min(times) if torch.equal(result.double(), expected) else math.inf

@@ -168,7 +168,7 @@ def _row(part: list[Report]) -> tuple:
         f"{part[-1].frames:,}",
         part[-1].stage,
         f"{mean([r.loss for r in part]):.3f}",
-        f"{mean([r.bpp for r in part]):.4f}",
+        f"{bits:.4f}" if (bits := mean([r.bpp for r in part])) else "",
         f"{mean([r.psnr for r in part]):.2f}",
         f"{mean(gains):+.2f}" if gains else "",
     )

@@ -127,14 +127,15 @@ class Codec(nn.Module):
         planes = to_planes(self.inter.reconstruct(context, detail, reference, rate))
         return Trained(state.after(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
-    def enhance(self, state: State, rate: Tensor, following: Planes, next_rate: Tensor) -> Planes:
+    def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor) -> Planes:
         """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
-        picture = to_features(state.picture)
-        with torch.no_grad():
-            vectors = self.align(state.picture.y, [following.y], still(state.context), rate)
-            change = to_features(compensate([following], vectors)) - picture
-        inputs = (tensor.to(state.context.dtype) for tensor in (picture, state.context, change))
-        return to_planes(picture + self.enhancer(*inputs, rate, next_rate))
+        return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate), rate, following_rate)
+
+    @torch.no_grad()
+    def moved(self, following: Planes, picture: Planes, rate: Tensor) -> Planes:
+        """A decoded picture moved to where the content of the one before is, as a decoder can find out for itself; not rounded."""
+        vectors = self.align(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
+        return compensate([following], vectors)
 
     # Coding. Encoder and decoder run the same functions on the same numbers.
 

@@ -1,11 +1,26 @@
 """The two filters of ConFRE (arXiv 2509.04051): in the loop on the context, outside it on the decoded picture."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.blocks import Stack
-from models.exact import Narrow
+from models.exact import Narrow, RateGain
+from models.fusion import fused
+from models.picture import Planes, to_features, to_planes
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
+
+LUMA_RING = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
+CHROMA_RING = LUMA_RING[:4]
+"""Neighbours of a sample that a kernel weighs, rows down and columns to the right; each stands for the one opposite as well."""
+
+REACH = 2
+"""The largest of them."""
+
+CHANGE_LIMIT = 1 / 8
+"""Of what the next picture differs by, no more than this is believed: 32 grey levels."""
 
 
 class ContextFilter(nn.Module):
@@ -20,9 +35,12 @@ class ContextFilter(nn.Module):
 
 
 class Enhancer(nn.Module):
-    """F_out: a correction of the decoded picture from itself, its context, and what the next picture shows of it. Not normative.
+    """F_out: a better picture from the decoded one, its context, and what the next picture shows of it. Not normative.
 
-    The context holds what the past tells. The next picture often has the better quality, as quality goes through a cycle.
+    The context holds what the past tells. The next picture often has the better quality, as quality goes through a cycle. A network
+    at 1/8 of the resolution corrects what it sees, and tells three things to those who see single samples: how much to believe the next
+    picture, and kernels for the luma and chroma of every block. Kernels are symmetric, and large differences to the middle are
+    clamped, as in the adaptive loop filter of ITU-T H.266 (8.8.5), whose kernels are sent; these follow from what was decoded.
     """
 
     def __init__(self, preset: Preset):
@@ -31,21 +49,52 @@ class Enhancer(nn.Module):
         self.enter = Narrow(3 * PICTURE + preset.context, width)
         self.stack = Stack(width, preset.enhancer_blocks)
         self.leave = Narrow(width, PICTURE)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.trust = Narrow(width, PICTURE)
+        self.kernels = Narrow(width, len(LUMA_RING) + 2 * len(CHROMA_RING))
+        self.limit = RateGain(2, math.log(3.0), math.log(22.0))  # grey levels, luma and chroma
+        for layer in (self.leave, self.trust, self.kernels):  # the identity at first
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
-    def forward(self, picture: Tensor, context: Tensor, change: Tensor, rate: Tensor, following: Tensor) -> Tensor:
-        """A correction (B, 96, H/8, W/8).
+    def forward(self, picture: Planes, context: Tensor, following: Planes, rate: Tensor, following_rate: Tensor) -> Planes:
+        """The picture enhanced, neither clamped nor rounded.
 
         Args:
-            picture: features, (B, 96, H/8, W/8).
+            picture: decoded.
             context: c̃ (B, C, H/8, W/8).
-            change: from the picture to the next one, after motion, (B, 96, H/8, W/8).
-            rate, following: rate points of the picture and of the next one, (B,): which of them is the better.
+            following: the next picture, moved to where this one's content is.
+            rate, following_rate: rate points of the picture and of the next one, (B,): which of them is the better.
         """
-        change = 4 * change
-        trust = (following - rate)[:, None, None, None] / 8
-        x = self.stack(self.enter(torch.cat([picture, context, change, change * trust], 1)), rate)
+        features = to_features(picture)
+        change = to_features(following) - features
+        better = (following_rate - rate)[:, None, None, None] / 8
+        inputs = (features, context, 4 * change, 4 * change * better)
+        x = self.stack(self.enter(torch.cat([tensor.to(context.dtype) for tensor in inputs], 1)), rate)
         # Corrections are as large as the errors: their scale is given, so that one rate does not learn at another's cost.
         size = LAMBDA_RATIO ** ((rate - RATES) / 32)
-        return self.leave(x).float() * size[:, None, None, None]
+        believed = self.trust(x).float() / 4 * change.clamp(-CHANGE_LIMIT, CHANGE_LIMIT)
+        moved = to_planes(features + self.leave(x).float() * size[:, None, None, None] + believed)
+        luma, *chroma = (self.kernels(x).float() / 8).split((len(LUMA_RING), len(CHROMA_RING), len(CHROMA_RING)), 1)
+        limits = self.limit.vector(rate)
+        y = moved.y + smoothing(picture.y, luma, limits[:, :1], LUMA_RING)
+        u, v = (
+            plane + smoothing(decoded, kernel, limits[:, 1:], CHROMA_RING)
+            for plane, decoded, kernel in zip((moved.u, moved.v), (picture.u, picture.v), chroma)
+        )
+        return Planes(y, u, v)
+
+
+@fused
+def smoothing(plane: Tensor, kernels: Tensor, limit: Tensor, ring: tuple[tuple[int, int], ...]) -> Tensor:
+    """What kernels (B, K, h, w), one for each block, add to a plane (B, 1, H, W): differences to neighbours in the ring, of at most `limit` (B, 1, 1, 1), weighted."""
+    batch, _, rows, columns = kernels.shape
+    height, width = plane.shape[2:]
+    wide = F.pad(plane, (REACH, REACH, REACH, REACH), mode="replicate")
+    total = torch.zeros_like(plane)
+    for k, (down, right) in enumerate(ring):
+        pair = torch.zeros_like(plane)
+        for top, left in ((REACH + down, REACH + right), (REACH - down, REACH - right)):
+            pair = pair + (wide[..., top : top + height, left : left + width] - plane).clamp(-limit, limit)
+        blocks = pair.view(batch, rows, height // rows, columns, width // columns)
+        total = total + (blocks * kernels[:, k, :, None, :, None]).view_as(plane)
+    return total

@@ -30,10 +30,12 @@ from models.files import replacing
 from models.machine import plain_rate
 from models.optimizer import Optimizer
 from models.picture import Planes
+from models.pool import Pool
 from models.presets import PRESETS, RATES, lagrangian
 from models.quality import distortion, psnr
 from models.schedule import Stage, select
 from models.search import Search
+from models.weights import Contents, restore
 
 FILTERED, REFRESHED = 0.5, 0.08
 """How often a P-frame has its in-loop filter on, and its context made anew."""
@@ -41,8 +43,11 @@ FILTERED, REFRESHED = 0.5, 0.08
 CODING = ("intra.", "inter.", "motion.")
 """The networks of the codec proper. The enhancer, which nothing depends on, learns when they are done."""
 
-ENHANCER = "enhancer"
-"""The network out of the loop, and the `Stage.only` that trains it."""
+MOTION, ENHANCER = "motion", "enhancer"
+"""Networks that a stage can be for alone, see `Stage.only`."""
+
+REUSED = 8
+"""Steps of the enhancer for every batch of chains that is coded."""
 
 AVERAGED = 50
 """One over this part of all steps so far is what shipped weights are averaged over, whatever the training's length."""
@@ -76,7 +81,7 @@ class Report:
     bpp: float  # bits per pixel
     motion: float  # bits per pixel that vectors take
     psnr: float  # dB
-    enhancer: float | None  # dB gained; None in stages that do not train it
+    enhancer: float | None  # dB gained; None in stages that do not train it, and bits are only told in the others
 
 
 @dataclass
@@ -158,7 +163,8 @@ class Trainer:
         settings: how to train.
         clips: what to train on.
         log: takes a line of text.
-        initial: weights to begin with where there is no checkpoint yet.
+        initial: weights to begin with where there is no checkpoint yet. If only the enhancer is trained, all others of them are kept,
+            as the integers that they are, so that streams stay what they were.
         on_save: called with the trainer after every checkpoint.
 
     Raises:
@@ -170,23 +176,27 @@ class Trainer:
         settings: Settings,
         clips: Clips,
         log: Callable[[str], None],
-        initial: dict[str, Tensor] | None = None,
+        initial: Contents | None = None,
         on_save: Callable[["Trainer"], None] | None = None,
     ):
         self.settings, self.clips, self.log, self.on_save = settings, clips, log, on_save
         self.stages = select(settings.preset, settings.stages)
+        self.kept = initial is not None and all(stage.only == ENHANCER for stage in self.stages)
         self.random = Random(settings.seed)
         torch.manual_seed(settings.seed)
         device = settings.device
         self.codec = Codec(PRESETS[settings.preset]).to(device).to(memory_format=torch.channels_last)
         if initial is not None:
             try:
-                self.codec.load_state_dict({**self.codec.state_dict(), **initial})
-            except RuntimeError:
+                self.codec.load_state_dict({**self.codec.state_dict(), **initial.parameters})
+                if self.kept:
+                    restore(self.codec, initial.integers)
+            except (RuntimeError, KeyError):
                 raise ValueError(f"the weights to begin with are not of the preset {settings.preset}; choose others, or another preset") from None
         self.average = deepcopy(self.codec).requires_grad_(False)
         self.optimizer = Optimizer(self.codec)
         self.progress = Progress()
+        self.pool: Pool | None = None  # what the enhancer learns from
         self.searches = {thorough: Search(32, thorough) for thorough in (False, True)}
         if settings.checkpoint.exists():
             self._load()
@@ -222,7 +232,7 @@ class Trainer:
                 if tally.steps:
                     self._report(current, tally, cost / yardstick, cost)
                 begun = any(other.exact and other.name in progress.stages for other in self.stages)  # a checkpoint holds exponents
-                if stage.exact and not self.codec.exact and not begun:
+                if stage.exact and not self.codec.exact and not begun and not self.kept:
                     self._calibrate(self.codec)
                 self.codec.exact = stage.exact
                 for name, p in self.codec.named_parameters():
@@ -274,31 +284,35 @@ class Trainer:
         tally.steps += 1
 
     def _losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
-        """What to take steps down from: the mean loss of a batch of chains; for the enhancer, which nothing follows from, that of every frame but the last."""
-        frames = self._chain(stage, pictures, draw, tally)
-        if stage.only != ENHANCER:
-            loss, pixels = 0, pictures[0].y[0].numel()
-            for t, (frame, picture) in enumerate(zip(frames, pictures)):
-                bits = (frame.bits + frame.motion_bits) / pixels
-                loss = loss + (draw.importance * (bits + draw.multipliers[t] * distortion(frame.reconstruction, picture))).mean()
-            tally.add(loss=loss / len(frames))
-            yield loss / len(frames)
+        """What to take steps down from, on a batch of chains: their mean loss, or those of the enhancer on pictures that were coded lately."""
+        if stage.only == ENHANCER:
+            yield from self._enhancer_losses(stage, pictures, draw, tally)
             return
-        pairs = len(frames) - 1
-        for t, (frame, following, picture) in enumerate(zip(frames, frames[1:], pictures)):
+        frames = self._chain(stage, pictures, draw, tally)
+        loss, pixels = 0, pictures[0].y[0].numel()
+        for t, (frame, picture) in enumerate(zip(frames, pictures)):
+            bits = (frame.bits + frame.motion_bits) / pixels
+            loss = loss + (draw.importance * (bits + draw.multipliers[t] * distortion(frame.reconstruction, picture))).mean()
+        tally.add(loss=loss / len(frames))
+        yield loss / len(frames)
+
+    def _enhancer_losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
+        """Code the chains, then learn from all that the pool holds, in decibels, as people judge it."""
+        if self.pool is None:
+            self.pool = Pool(self.codec)
+        self.pool.grow(pictures, draw.rates, draw.filtered)
+        for _ in range(REUSED):
+            coded = self.pool.sample(self.random, 4 * stage.batch)
             with self._autocast():
-                better = self.codec.enhance(frame.state, draw.rates[t], following.state.picture, draw.rates[t + 1])
-            loss = (draw.importance * draw.multipliers[t] * distortion(better, picture)).mean()
-            tally.add(loss=loss / pairs, enhancer=(psnr(better, picture) - psnr(frame.state.picture, picture)).mean() / pairs)
+                better = self.codec.enhancer(coded.picture, coded.context, coded.following, coded.rate, coded.following_rate)
+            loss = (distortion(better, coded.source) + 0.5).log().mean()
+            after, gain = (values.mean() / REUSED for values in (psnr(better, coded.source), psnr(better, coded.source) - psnr(coded.picture, coded.source)))
+            tally.add(loss=loss / REUSED, psnr=after * stage.length, enhancer=gain)
             yield loss
 
     def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> list[Trained]:
-        """The frames of a batch of chains, each sample at its own rate point.
-
-        Where only the enhancer learns the codec is frozen, but not under `no_grad`: layers of 16 bits leave autocast only where
-        gradients are enabled.
-        """
-        search = self.searches[stage.only == "motion"]  # vectors that the coder of vectors learns from are those of an encoder
+        """The frames of a batch of chains, each sample at its own rate point."""
+        search = self.searches[stage.only == MOTION]  # vectors that the coder of vectors learns from are those of an encoder
         pixels = pictures[0].y[0].numel()
         frames: list[Trained] = []
         with self._autocast():  # one context, so that weights are cast once
@@ -337,7 +351,8 @@ class Trainer:
                 list(self._losses(stage, pictures, choices, Tally()))
             with FlopCounterMode(display=False) as counter:
                 list(self._losses(stage, pictures, choices, Tally()))
-        return (1 if stage.only else 3) * counter.get_total_flops()
+        self.pool = None
+        return (1 if stage.only == MOTION else 3) * counter.get_total_flops()
 
     def _report(self, stage: Stage, tally: Tally, share: float, cost: int) -> None:
         """Log means since the last line; `share` is seconds per step at the yardstick's speed, `cost` FLOP per step."""
@@ -354,19 +369,21 @@ class Trainer:
         )
         self.progress.reports.append(report)
         steps = tally.steps / max(monotonic() - tally.started, 1e-9)  # per second; after the sums were read, so the device is done
-        motion = f" (motion {100 * report.motion / report.bpp:.0f} %)" if chained else ""
+        motion = f" (motion {100 * report.motion / report.bpp:.0f} %)" if chained and report.bpp else ""
+        bits = f"{report.bpp:.4f} bpp{motion}, " if report.bpp else ""
         enhancer = "" if report.enhancer is None else f", enhancer {report.enhancer:+.2f} dB"
         skipped = f", {self.progress.skipped} steps skipped" if self.progress.skipped else ""
         self.log(
             f"{stage.name} {self.progress.seconds / 60:.1f}/{self.settings.minutes:g} min, {report.frames} frames, "
             f"{steps * stage.batch * stage.length:.1f} frames/s, {steps * cost / 1e9:.0f} GFLOP/s ({100 * steps * share:.0f} %), "
-            f"loss {report.loss:.3f}, {report.bpp:.4f} bpp{motion}, {report.psnr:.2f} dB{enhancer}{skipped}"
+            f"loss {report.loss:.3f}, {bits}{report.psnr:.2f} dB{enhancer}{skipped}"
         )
 
     def finished_codec(self) -> Codec:
         """A codec with the averaged weights, calibrated: what is worth keeping of the training so far."""
         codec = deepcopy(self.average)
-        self._calibrate(codec)
+        if not self.kept:
+            self._calibrate(codec)
         return codec
 
     def _calibrate(self, codec: Codec) -> None:

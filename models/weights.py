@@ -58,11 +58,16 @@ def weights_hash(integers: dict[str, Tensor]) -> bytes:
     return digest.digest()[:8]
 
 
-def save(codec: Codec, path: Path) -> None:
-    """Write the weights of a calibrated codec as safetensors, beside the target and then renamed."""
+def save(codec: Codec, path: Path, originals: dict[str, Tensor] | None = None) -> None:
+    """Write the weights of a calibrated codec as safetensors, beside the target and then renamed.
+
+    Args:
+        originals: parameters to write in the place of the codec's, which may be no more than its integers.
+    """
     from safetensors.torch import save as serialise
 
-    tensors = {name: p.detach().half() for name, p in codec.named_parameters()}
+    parameters = dict(codec.named_parameters()) | (originals or {})
+    tensors = {name: p.detach().half() for name, p in parameters.items()}
     tensors |= {INTEGERS + name: value for name, value in integers(codec).items()}
     content = serialise({name: t.cpu().contiguous() for name, t in tensors.items()}, {"preset": codec.preset.name})
     with replacing(path) as part:

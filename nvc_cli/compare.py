@@ -142,7 +142,7 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
 @click.option("--model", default="tiny", show_default=True, help="Model of nvc.")
 @click.option("--filter", "filter_", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
               help="In-loop filter of nvc.")  # fmt: skip
-@click.option("--decision", type=click.Choice(["heuristic", "rd"]), default="heuristic", show_default=True,
+@click.option("--decision", type=click.Choice(["heuristic", "rd", "learned"]), default="heuristic", show_default=True,
               help="How nvc decides on it under auto.")  # fmt: skip
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N",
               help="Earlier pictures that nvc searches, 1 to 8.")  # fmt: skip

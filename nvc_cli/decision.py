@@ -7,9 +7,14 @@ changes what all later frames are predicted from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from models.cycle import CYCLE
+
+
+POLICY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+"""Weights of the learned policy."""
 
 
 @dataclass(frozen=True)
@@ -54,5 +59,40 @@ class LookAhead:
     frames: int = 8
 
 
-Decision = bool | Heuristic | LookAhead
+@dataclass(frozen=True)
+class Moment:
+    """What is known of a P-frame when its flag is decided on, without looking ahead."""
+
+    off: float  # the picture's error without the filter
+    on: float  # and with it
+    since: int  # frames since the keyframe
+    base: int  # rate point that was asked for
+    last: bool  # the flag of the frame before; that of a keyframe is False
+
+    @property
+    def features(self) -> list[float]:
+        """What the policy weighs: the gain in percent and its sign, the last flag, quality, age, and the place in the quality cycle."""
+        gain = 100 * (self.off - self.on) / max(self.off, 1e-9)
+        places = [float((self.since - 1) % len(CYCLE) == place) for place in range(len(CYCLE))]
+        return [math.tanh(gain), math.copysign(1.0, gain), float(self.last), self.base / 32 - 1, math.log2(self.since) / 4, *places]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """On where a logistic model says so, which was fitted to what `LookAhead` chose (`examples/ablation/policy.py`).
+
+    The paper names a learned policy as future work.
+
+    Args:
+        weights: of `Moment.features`, in log-odds.
+    """
+
+    weights: tuple[float, ...] = POLICY
+
+    def __call__(self, moment: Moment) -> bool:
+        """Whether the filter is on."""
+        return sum(weight * value for weight, value in zip(self.weights, moment.features, strict=True)) > 0
+
+
+Decision = bool | Heuristic | LookAhead | Learned
 """A fixed flag, or how to find one."""

@@ -9,7 +9,7 @@ from itertools import chain
 
 import click
 
-from nvc_cli.decision import Decision, Heuristic, LookAhead
+from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
 from nvc_cli.runtime import choose_device, load_model, runtime_options
@@ -83,8 +83,8 @@ class Thresholds(click.ParamType):
     "--filter", "filtering", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="The in-loop filter; auto decides frame by frame."
 )
 @click.option(
-    "--decision", type=click.Choice(["heuristic", "rd"]), default="heuristic", show_default=True,
-    help="How auto decides. heuristic: by the error that the filter takes away; rd: by what the coming frames cost, too, in twice the time."
+    "--decision", type=click.Choice(["heuristic", "rd", "learned"]), default="heuristic", show_default=True,
+    help="How auto decides. heuristic: by the error that the filter takes away; rd: by what the coming frames cost, too, in twice the time; learned: as a model of what rd chose says."
 )
 @click.option(
     "--thresholds", type=Thresholds(), default=None, metavar="M0,M1,M2,M3,P",
@@ -183,4 +183,4 @@ def _decision(filtering: str, decision: str, thresholds: Heuristic | None) -> De
         raise click.UsageError("--thresholds are those of --filter auto --decision heuristic")
     if filtering != "auto":
         return filtering == "on"
-    return LookAhead() if decision == "rd" else thresholds or Heuristic()
+    return {"rd": LookAhead(), "learned": Learned(), "heuristic": thresholds or Heuristic()}[decision]

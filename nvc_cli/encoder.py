@@ -16,7 +16,7 @@ from models.quality import distortion
 from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model
-from nvc_cli.decision import Decision, Heuristic, LookAhead
+from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead, Moment
 from nvc_cli.frame import Frame
 from nvc_cli.stream import Packet, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
@@ -28,6 +28,7 @@ class Encoded:
 
     packet: Packet
     picture: Frame
+    moment: Moment | None = None  # what was known of its filter's flag, where both were tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class _Coded:
     keyframe: bool
     filtered: bool
     payload: bytes
+    moment: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,22 @@ class Encoder:
     def _continue(self, way: _Way, frame: Frame, source: Planes) -> list[_Way]:
         """A way with one more P-frame: with the flag that is decided on, or with both."""
         rate, coder, decision = rate_point(self.base, self.since), SymbolEncoder(), self.decision
+        last = way.open[-1] if way.open else self.last
         rates = self._tensor(rate)
         vectors = self.codec.search(self.search, source, way.state, rates)
         unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder)
         payload = coder.finish()
         flags = [decision] if isinstance(decision, bool) else [False, True]
         states = [unfiltered.finish(flag) for flag in flags]
-        coded = [_Coded(frame, source, state, rate, False, flag, payload) for flag, state in zip(flags, states)]
+        errors = [_error(state.picture, source) for state in states] if len(states) > 1 else []
+        moment = Moment(*errors, self.since, self.base, last.filtered) if errors else None
+        coded = [_Coded(frame, source, state, rate, False, flag, payload, moment) for flag, state in zip(flags, states)]
         if len(coded) == 1:
             return [way.then(coded[0], 0.0)]
-        errors = [_error(state.picture, source) for state in states]
         if isinstance(decision, Heuristic):
             return [way.then(coded[decision(*errors, self.since)], 0.0)]
+        if isinstance(decision, Learned):
+            return [way.then(coded[decision(moment)], 0.0)]
         weight = lagrangian(float(rate)) * source.y.numel()
         return [way.then(c, 8 * len(payload) + weight * error) for c, error in zip(coded, errors)]
 
@@ -159,7 +165,7 @@ class Encoder:
             checksum=picture_checksum(picture),
         )
         self.last = coded
-        return Encoded(packet, picture)
+        return Encoded(packet, picture, coded.moment)
 
     def _enhancer_helps(self, following: _Coded) -> bool:
         """Whether the out-of-loop filter, which knows the following picture, brings the last one closer to its source."""

@@ -15,9 +15,8 @@ from nvc_cli.files import check_target
 from nvc_cli.runtime import choose_device, runtime_options
 
 if TYPE_CHECKING:
-    import torch
-
     from models.training import Settings, Trainer
+    from models.weights import Contents
 
 
 @click.command()
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--from", "begin", metavar="NAME|FILE", help="Weights to begin with: a model of the package or a .safetensors file.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Length of the whole schedule.")
 @click.option("--pause", type=click.FloatRange(0), default=None, metavar="M", help="Stop after M minutes of this run; the same command goes on.")
-@click.option("--stages", default="", metavar="A,B,...", help="Only these stages: intra, pairs, short, medium, long, exact, motion.  [default: all]")
+@click.option("--stages", default="", metavar="A,B,...", help="Only these stages: intra, pairs, short, medium, long, exact, motion, enhancer.  [default: all]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="What training goes on from.  [default: OUT.ckpt]")
 @click.option("--compile/--no-compile", "compiled", default=True, show_default=True,
               help="Compile element-wise functions: a minute or two once, then about a fifth faster.")  # fmt: skip
@@ -82,13 +81,13 @@ def command(
         chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
         settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, rate, seed)
         try:
-            trainer, publish = _prepare(settings, folder, target, None if resuming else begin, log)
+            trainer, publish = _prepare(settings, folder, target, begin, log)
         except ValueError as error:  # the models say in one sentence what does not fit
             raise NvcError(str(error)) from error
         if resuming:
             log(f"going on from {checkpoint}: {trainer.progress.seconds / 60:.1f} of {minutes:g} minutes are done")
             if begin:
-                log("--from is for the start of a training, and not used here")
+                log("--from is for the start of a training; what the checkpoint holds is newer")
         if trainer.finished:
             publish(trainer)
             log(f"nothing left to do: the schedule of {minutes:g} minutes has ended, its weights are in {target}; a larger --minutes goes on")
@@ -109,15 +108,18 @@ def _prepare(
     from models.clips import Clips
     from models.machine import device_name
     from models.schedule import select
-    from models.training import Trainer
+    from models.training import ENHANCER, Trainer
 
     stages = select(settings.preset, settings.stages)  # a wrong name is told before the videos are read
     clips = Clips(folder, settings.device, _progress_bar)
     log(f"{folder}: {clips.summary}")
     costs = card.complexity(settings.preset)
 
+    initial = _initial(begin, settings.preset) if begin else None
+
     def publish(trainer: Trainer) -> None:
-        weights.save(trainer.finished_codec(), target)
+        originals = {name: p for name, p in initial.parameters.items() if not name.startswith(ENHANCER)} if trainer.kept else None
+        weights.save(trainer.finished_codec(), target, originals)
         history = card.History(
             folder=folder.resolve().name,
             clips=len(clips.clips),
@@ -130,11 +132,10 @@ def _prepare(
         )
         card.write_card(target.with_suffix(".md"), settings.preset, costs, history)
 
-    initial = _initial(begin, settings.preset) if begin else None
     return Trainer(settings, clips, log, initial, publish), publish
 
 
-def _initial(name: str, preset: str) -> dict[str, torch.Tensor]:
+def _initial(name: str, preset: str) -> Contents:
     """The weights to begin with."""
     from models.weights import WeightsError, locate, read
 
@@ -144,7 +145,7 @@ def _initial(name: str, preset: str) -> dict[str, torch.Tensor]:
         raise NvcError(str(error)) from error
     if contents.preset != preset:
         raise NvcError(f"--from {name}: these weights are for the networks of {contents.preset}; pass --model {contents.preset}")
-    return contents.parameters
+    return contents
 
 
 @contextmanager

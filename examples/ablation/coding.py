@@ -10,8 +10,12 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-DECISIONS = ("off", "on", "heuristic", "rd")
+DECISIONS = ("off", "on", "heuristic", "rd", "learned")
 """Ways to set the flag of the in-loop filter; the first is what all others are compared with."""
+
+
+ENHANCED = ("off", "heuristic")
+"""Those that are also decoded with the filter out of the loop."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,12 @@ class Run:
     qp: float
     bytes: int  # of the whole stream
     psnr: list[float]  # of decoded pictures, dB
-    enhanced: list[float]  # of enhanced ones
+    enhanced: list[float]  # of enhanced ones, for the decisions in ENHANCED
     filtered: list[bool]
     improved: list[bool]  # frames that are enhanced
     encoding: float
     decoding: float
-    enhancing: float  # decoding with the filter out of the loop
+    enhancing: float  # decoding with the filter out of the loop, or zero
 
 
 def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str) -> Run:
@@ -42,7 +46,7 @@ def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str
     import torch
 
     from models.weights import load
-    from nvc_cli.decision import Heuristic, LookAhead
+    from nvc_cli.decision import Heuristic, Learned, LookAhead
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
@@ -51,7 +55,7 @@ def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str
 
     torch.set_num_threads(1)
     device, weights = torch.device("cpu"), load(model)
-    rule = {"off": False, "on": True, "heuristic": Heuristic(), "rd": LookAhead()}[decision]
+    rule = {"off": False, "on": True, "heuristic": Heuristic(), "rd": LookAhead(), "learned": Learned()}[decision]
     with open_reader(clip, frames=frames) as reader:
         info, source = reader.info, list(reader)
     header = Header(info.width, info.height, Fraction(info.fps), info.color, info.sar, info.source_format, weights.name, weights.hash)
@@ -71,14 +75,14 @@ def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str
 
     encoding, _ = timed(encode)
     decoding, plain = timed(lambda: decode(False))
-    enhancing, better = timed(lambda: decode(True))
+    enhancing, better = timed(lambda: decode(True)) if decision in ENHANCED else (0.0, [])
     return Run(
         clip=name,
         decision=decision,
         qp=qp,
         bytes=len(file.getvalue()),
         psnr=[frame_psnr(a, b).yuv for a, b in zip(source, plain, strict=True)],
-        enhanced=[frame_psnr(a, b).yuv for a, b in zip(source, better, strict=True)],
+        enhanced=[frame_psnr(a, b).yuv for a, b in zip(source if better else [], better, strict=True)],
         filtered=[encoded.packet.filtered for encoded in coded],
         improved=[encoded.packet.enhance_last for encoded in coded[1:]] + [False],
         encoding=encoding,

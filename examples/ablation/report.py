@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coding import DECISIONS, Run
 from complexity import Costs
+from reconstruction import Bound
 
 from models.cycle import CYCLE
 from nvc_cli.metrics import bd_rate
@@ -36,12 +37,13 @@ class Study:
     Args:
         runs: of all clips, decisions and qps, of equal length.
         kinds: of content, by clip.
+        bounds: of the third part, of all clips and qps.
         long: one run with the filter off and one with the heuristic for every clip of the fifth part.
         costs: of the sixth part.
     """
 
-    def __init__(self, runs: list[Run], kinds: dict[str, str], long: list[Run], costs: Costs):
-        self.runs, self.kinds, self.long, self.costs = runs, kinds, long, costs
+    def __init__(self, runs: list[Run], kinds: dict[str, str], bounds: list[Bound], long: list[Run], costs: Costs):
+        self.runs, self.kinds, self.bounds, self.long, self.costs = runs, kinds, bounds, long, costs
         self.clips = list(dict.fromkeys(run.clip for run in runs))
         self.decisions = list(dict.fromkeys(run.decision for run in runs))
 
@@ -72,6 +74,18 @@ class Study:
             }
         return result
 
+    def places(self) -> dict[str, dict[str, float]]:
+        """Part 3: BD-rates of filtering the context, and of filtering the reconstruction with solved kernels, by clip."""
+        return {
+            clip: {
+                "context": self.saving(clip, AUTO),
+                "reconstruction, bound": bd_rate(
+                    *zip(*self.curve(clip, OFF, False)), *zip(*((b.bytes, mean(b.psnr)) for b in self.bounds if b.clip == clip))
+                ),
+            }
+            for clip in self.clips
+        }
+
     def drift(self) -> list[tuple[str, list[float]]]:
         """Part 5: what the filter adds to the PSNR of each frame, by clip."""
         by_clip = {(run.clip, run.decision): run.psnr for run in self.long}
@@ -84,12 +98,13 @@ class Study:
             "kinds": self.kinds,
             "filters": self.filters(),
             "decisions": self.choices(),
+            "places": self.places() if self.bounds else {},
             "gain_by_frame": dict(self.drift()),
             "complexity": vars(self.costs),
         }
 
-    def markdown(self, command: str) -> str:
-        """All tables."""
+    def markdown(self, command: str, architectures: str) -> str:
+        """All tables; that of architectures is another program's."""
         first = self.runs[0]
         qps = ", ".join(f"{qp:g}" for qp in sorted({run.qp for run in self.runs}))
         return "\n\n".join(
@@ -99,9 +114,12 @@ class Study:
                 f"{len(self.clips)} clips, {len(first.psnr)} frames, qps {qps}; BD-rates are against the filter off and no enhancement, with the same "
                 "weights, which were trained with the filter on and off at random. Every stream was decoded, and every picture was the encoder's.",
                 "## 1. Each filter's share",
-                self._filters(),
+                self._by_clip(self.filters()),
                 "## 2. When the in-loop filter is on",
                 self._choices(),
+                *(self._places() if self.bounds else ()),
+                "## 4. Architectures of the in-loop filter",
+                architectures,
                 "## 5. Errors over time",
                 self._drift(),
                 "## 6. Complexity",
@@ -109,8 +127,8 @@ class Study:
             )
         ) + "\n"
 
-    def _filters(self) -> str:
-        found = self.filters()
+    def _by_clip(self, found: dict[str, dict[str, float]]) -> str:
+        """BD-rates by clip, with means by kind of content and of all."""
         names = list(next(iter(found.values())))
         rows = [(clip, self.kinds[clip], *(percent(values[name]) for name in names)) for clip, values in found.items()]
         kinds = dict.fromkeys(self.kinds[clip] for clip in self.clips)
@@ -119,6 +137,14 @@ class Study:
             rows.append((f"mean of {kind}", "", *(percent(mean(values[name] for values in of_kind)) for name in names)))
         rows.append((f"mean of {len(found)}", "", *(percent(mean(values[name] for values in found.values())) for name in names)))
         return table(("clip", "kind", *names), rows)
+
+    def _places(self) -> tuple[str, str, str]:
+        return (
+            "## 3. In the loop: on the context, or on the reconstruction",
+            "The context's filter with the heuristic, beside kernels of the reconstruction that are solved against the source in four classes of samples and whose "
+            "bits are not counted: more than a stream could hold. Both are used in the frames in which they take away error.",
+            self._by_clip(self.places()),
+        )
 
     def _choices(self) -> str:
         found = self.choices()

@@ -16,8 +16,8 @@ from models.entropy import SymbolEncoder
 from models.exact import Narrow
 from models.picture import Planes
 from models.schedule import SCHEDULES, Stage, select
-from models.training import Progress, Report, Settings, Trainer, draw
-from models.weights import load, save
+from models.training import REUSED, Progress, Report, Settings, Trainer, draw
+from models.weights import load, read, save
 
 CPU = torch.device("cpu")
 WHOLE = dict(SCHEDULES)
@@ -133,17 +133,31 @@ def test_a_stage_may_teach_one_network(settings: Settings, clips: Clips, monkeyp
         assert {name.partition(".")[0] for name, p in codec.named_parameters() if not torch.equal(p, before[name])} == {"motion"}
 
 
-def test_the_enhancer_takes_a_step_with_every_frame_but_the_last_and_changes_nothing_else(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_enhancer_takes_many_steps_with_what_was_coded_and_changes_nothing_else(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCHEDULES, "tiny", (Stage("enhancer", 1.0, 3, 2, 64, 0.5, 0.5, exact=True, only="enhancer"),))
     trainer, taken = Trainer(settings, clips, silent), []
     before = {name: p.detach().clone() for name, p in trainer.codec.named_parameters()}
     step = trainer.optimizer.step
     monkeypatch.setattr(trainer.optimizer, "step", lambda: taken.append(1) or step())
     trainer.run()
-    assert len(taken) == 2 * trainer.progress.steps and trainer.progress.skipped == 0
-    assert math.isfinite(trainer.progress.reports[-1].enhancer)
+    assert len(taken) == REUSED * trainer.progress.steps and trainer.progress.skipped == 0
+    assert math.isfinite(trainer.progress.reports[-1].enhancer) and not trainer.progress.reports[-1].bpp
+    assert len(trainer.pool.items) == 2 * 2 * trainer.progress.steps
     for codec in (trainer.codec, trainer.average):
         assert {name.partition(".")[0] for name, p in codec.named_parameters() if not torch.equal(p, before[name])} == {"enhancer"}
+
+
+def test_the_enhancer_alone_leaves_a_decoder_as_it_was(settings: Settings, clips: Clips, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "tiny", (Stage("enhancer", 1.0, 3, 2, 64, 0.5, 0.5, exact=True, only="enhancer"),))
+    before = read(weights_file)
+    trainer = Trainer(settings, clips, silent, before)
+    trainer.run()
+    kept = {name: p for name, p in before.parameters.items() if not name.startswith("enhancer.")}
+    save(trainer.finished_codec(), tmp_path / "out.safetensors", kept)
+    after = read(tmp_path / "out.safetensors")
+    assert after.integers.keys() == before.integers.keys() and all(torch.equal(after.integers[name], before.integers[name]) for name in before.integers)
+    changed = {name.partition(".")[0] for name, p in before.parameters.items() if not torch.equal(p, after.parameters[name])}
+    assert changed == {"enhancer"}
 
 
 def test_finished_weights_are_the_average_calibrated(settings: Settings, clips: Clips) -> None:

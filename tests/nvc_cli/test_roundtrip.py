@@ -39,6 +39,7 @@ def packets(path: Path) -> StreamReader:
     "width, height, frames, qp, keyint, filtering",
     [
         (48, 32, 5, 3, 3, "rd"),
+        (48, 32, 5, 4, 0, "learned"),
         (48, 32, 6, 3, 0, "auto"),
         (48, 32, 5, 0, 2, "on"),
         (48, 32, 3, 7, 0, "off"),
@@ -54,7 +55,7 @@ def test_decoded_bytes_are_the_reconstruction(
 ) -> None:
     recon, coded, out = tmp_path / "recon.yuv", tmp_path / "a.nvc", tmp_path / "out.yuv"
     source = clip(width, height, frames)
-    switch = ("--decision", "rd") if filtering == "rd" else ("--filter", filtering)
+    switch = ("--decision", filtering) if filtering in ("rd", "learned") else ("--filter", filtering)
     done("encode", source, "-o", coded, "--qp", qp, "--keyint", keyint, *switch, "--model", model, "--recon", recon)
     done("decode", coded, "-o", out, "--model", model)
     assert out.read_bytes() == recon.read_bytes()
