@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from nvc_cli.stream import END_MARKER, Packet, StreamReader, pack_header, pack_packet
+from nvc_cli.index import END_MARKER, Index
+from nvc_cli.stream import Packet, StreamReader, pack_header, pack_packet
 from nvc_cli.switches import Switches
 
 Run = Callable[..., Result]
@@ -37,6 +38,15 @@ def packed(packets: list[Packet]) -> list[bytes]:
     return [pack_packet(packet, switches) for packet in packets]
 
 
+def end(header: bytes, packets: list[bytes]) -> bytes:
+    """The index and the end marker that follow these."""
+    index, offset = Index(), len(header)
+    for packet in packets:
+        index.add(bool(packet[0] & 64), offset)
+        offset += len(packet)
+    return index.pack() + END_MARKER
+
+
 def test_json(done: Run, stream: Path, model: str, tmp_path: Path) -> None:
     result = done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model, "--json")
     summary = json.loads(result.stdout)
@@ -49,16 +59,17 @@ def test_the_summary_for_people_is_on_stderr(done: Run, stream: Path, model: str
     assert result.stdout == "" and "4 frames" in result.stderr
 
 
-@pytest.mark.parametrize("cut, whole", [(-1, 4), (-5, 3), (-30, 3)])
+@pytest.mark.parametrize("cut, whole", [(1, 4), (14, 4), (15, 4), (16, 3), (20, 3), (45, 3)])
 def test_of_a_truncated_stream_all_whole_frames_are_written(
     nvc: Run, done: Run, stream: Path, model: str, tmp_path: Path, cut: int, whole: int
 ) -> None:
     done("decode", stream, "-o", tmp_path / "all.yuv", "--model", model)
     data = stream.read_bytes()
-    (tmp_path / "cut.nvc").write_bytes(data[:cut])
+    assert len(end(parts(stream)[0], packed(parts(stream)[1]))) == 15
+    (tmp_path / "cut.nvc").write_bytes(data[:-cut])
     result = nvc("decode", tmp_path / "cut.nvc", "-o", tmp_path / "some.yuv", "--model", model)
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
-    assert "cut.nvc ends" in result.stderr.splitlines()[-1] and f"frame {whole}" in result.stderr
+    assert "cut.nvc ends" in result.stderr.splitlines()[-1] and f"{whole} frames" in result.stderr
     assert (tmp_path / "some.yuv").read_bytes() == (tmp_path / "all.yuv").read_bytes()[: whole * FRAME]
     assert not list(tmp_path.glob(".*"))
 
@@ -80,7 +91,7 @@ def test_a_stream_cut_off_before_the_first_frame(refused: Refused, stream: Path,
 
 
 def test_a_stream_without_frames(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
-    (tmp_path / "none.nvc").write_bytes(parts(stream)[0] + END_MARKER)
+    (tmp_path / "none.nvc").write_bytes(parts(stream)[0] + end(b"", []))
     refused("decode", tmp_path / "none.nvc", "-o", tmp_path / "a.yuv", "--model", model)
 
 
@@ -112,7 +123,7 @@ def test_wrong_payloads_in_whole_packets_are_named(refused: Refused, stream: Pat
             cases.append(packed(packets))
             cases[-1][place] = data + zlib.crc32(data).to_bytes(4, "little")
         for case in cases:
-            (tmp_path / "bad.nvc").write_bytes(header + b"".join(case) + END_MARKER)
+            (tmp_path / "bad.nvc").write_bytes(header + b"".join(case) + end(header, case))
             line = refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
             assert f"frame {place}" in line and "bad.nvc" in line
 
@@ -123,7 +134,7 @@ def test_wrong_fields_are_found_by_the_checksum(refused: Refused, stream: Path, 
     if change == {"filtered": True}:
         change = {"filtered": not packets[1].filtered}
     packets[1] = dataclasses.replace(packets[1], **change)
-    (tmp_path / "bad.nvc").write_bytes(header + b"".join(packed(packets)) + END_MARKER)
+    (tmp_path / "bad.nvc").write_bytes(header + b"".join(packed(packets)) + end(header, packed(packets)))
     assert "frame 1" in refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
 
 
@@ -140,7 +151,7 @@ def test_a_model_that_is_not_here(refused: Refused, stream: Path, tmp_path: Path
     ("gone.nvc", None, "cannot be opened"),
     ("empty.nvc", b"", "ends inside its header"),
     ("text.nvc", b"Dear diary,\n" * 50, "not an nvc stream"),
-    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 7)"),
+    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 8)"),
     ("newer.nvc", b"NVC\x63" + bytes(60), "version 99"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_bad_input(refused: Refused, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
