@@ -53,6 +53,7 @@ def enter(reader: StreamReader, start: int) -> Iterator[Placed]:
             held, size = [], 0
     if start:
         _check_start(reader, start, reader.frames)
+    yield from held  # frame `start` is lost, but there may be one to show in its place
 
 
 def _check_start(reader: StreamReader, start: int, frames: int | None) -> None:
@@ -156,7 +157,7 @@ class Player:
             self.lost += end - first
             self.meter.note(f"{self.reader.name}: {'' if gap.exact else 'at least '}{_range(first, end - 1)} lost ({gap.reason})")
         while self._next < until:
-            yield self._last or self._grey()
+            yield self._grey() if self._last is None else self._last
 
     def _tell_of_the_end(self) -> None:
         """What can only be told here."""
