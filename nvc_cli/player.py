@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nvc_cli.decoder import Decoder
+from nvc_cli.decoder import Decoder, Undecodable
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame, VideoInfo, blank
 from nvc_cli.stream import Gap, Packet, StreamReader, Truncated
@@ -113,10 +113,10 @@ class Player:
                 try:
                     with self.meter.frame():
                         ready = decoder.decode(self._as_needed(placed))
-                except NvcError as error:
+                except Undecodable as error:
                     if not self.resilient:
                         raise
-                    failure = failure or Gap(str(error), exact=True)
+                    failure = failure or Gap(error.reason, exact=True)
                     yield from self._good(decoder.restart(placed.frame))
                     continue
                 if jump:

@@ -14,6 +14,8 @@ from nvc_cli.window import Window
 
 EFFORT = 4096
 """Bytes that are checked in vain for being a packet, at most, for each byte of the stream."""
+LINKS = 4
+"""A search takes nothing longer than that for a packet unless so many after it begin as packets do, or up to the end of the data."""
 
 _LENGTHS = 5  # bytes in which a head and a length are
 _PACKET_REST, _INDEX_REST = 6, 8  # bytes after a payload, and after the index's body
@@ -127,9 +129,24 @@ class Salvager(StreamReader):
             self.frames = index.frames
         else:
             self.uncounted = max(index.frames - self.frames, 0)
+            self.gap = self.gap and Gap(self.gap.reason, True)
 
     def _anything_at(self, ahead: int) -> bool:
-        return self._is_whole(ahead, self._length_at(ahead)) or self._index_at(ahead) is not None
+        length = self._length_at(ahead)
+        if length > EFFORT and not self._goes_on(ahead, length):
+            return False
+        return self._is_whole(ahead, length) or self._index_at(ahead) is not None
+
+    def _goes_on(self, ahead: int, length: int) -> bool:
+        """Whether what follows a packet of this length could be others, or the end."""
+        for _ in range(LINKS):
+            ahead += length
+            if self._window.peek(ahead, 1) in (b"", MARK):
+                break
+            length = self._length_at(ahead)
+            if not length:
+                return False
+        return True
 
     def _length_at(self, ahead: int) -> int:
         """Bytes of the packet that may begin so many bytes ahead; 0 if none does."""
@@ -146,8 +163,9 @@ class Salvager(StreamReader):
     def _is_whole(self, ahead: int, length: int) -> bool:
         if not length or self._checked + length > EFFORT * self._window.position + self._longest:
             return False
-        data = self._window.peek(ahead, length)
-        whole = len(data) == length and intact(data)
+        if not self._window.peek(ahead + length - 1, 1):
+            return False
+        whole = intact(self._window.peek(ahead, length))
         if not whole:
             self._checked += length
         return whole

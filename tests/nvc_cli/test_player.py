@@ -16,7 +16,7 @@ import torch
 
 from models.weights import Model, load
 from nvc_cli import player, salvage
-from nvc_cli.decoder import Decoder
+from nvc_cli.decoder import Decoder, Undecodable
 from nvc_cli.encoder import Encoder
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import intact
@@ -64,7 +64,7 @@ class Counter:
     def decode(self, packet: Packet) -> list[object]:
         number, last = packet.checksum, self.state
         if number in self.wrong:
-            raise NvcError("it cannot be decoded")
+            raise Undecodable("a.nvc: frame cannot be decoded, though", "it is wrong")
         assert packet.keyframe or last == number - 1
         self.state, self.frames = number, self.frames + 1
         self.decoded.append(number)
@@ -349,7 +349,7 @@ def test_packets_that_cannot_be_decoded_though_they_are_whole() -> None:
         for enhance in (False, True):
             played = play(io.BytesIO(DATA), enhance=enhance, resilient=True, wrong=wrong)
             assert (played.frames, played.player.lost) == (survivors(*wrong, enhance=enhance), gone(*wrong))
-            assert "cannot be decoded" in played.notes[0]
+            assert played.notes[0].endswith("lost (it is wrong)")
 
 
 @pytest.mark.parametrize("source", [io.BytesIO, Pipe])
