@@ -120,14 +120,14 @@ class Player:
                     yield from self._good(decoder.restart(placed.frame))
                     continue
                 if jump:
-                    yield from self._lost(placed.frame, failure or placed.gap)
+                    yield from self._lost(placed.frame, _joined(failure, placed.gap))
                     failure = None
                 yield from self._good(ready)
         except Truncated as error:
             if decoder.state is None:
                 raise
             self.fault = error
-        failure = failure or self.reader.gap
+        failure = _joined(failure, self.reader.gap)
         if failure and decoder.state is None and self._last is None:
             raise NvcError(f"nothing of {self.reader.name} can be decoded ({failure.reason}); get a fresh copy of it")
         yield from self._good(decoder.finish())
@@ -136,9 +136,10 @@ class Player:
 
     def _arrive(self, placed: Placed) -> None:
         """Note the place in the stream."""
-        if not self.packet_size:
+        first = not self.packet_size
+        if first:
             self._next = min(placed.frame, self.start)
-        if placed.frame <= self.start and self.start:
+        if self.start and (first or placed.frame <= self.start):
             self._begin = placed.begin
         self.packet_size = placed.end - placed.begin
 
@@ -173,6 +174,11 @@ class Player:
         frame, samples = blank(VideoInfo(header.width, header.height, header.fps))
         samples[:] = GREY
         return frame
+
+
+def _joined(one: Gap | None, other: Gap | None) -> Gap | None:
+    """What is missing where two gaps meet, for the first one's reason."""
+    return Gap(one.reason, one.exact and other.exact) if one and other else one or other
 
 
 def _range(first: int, last: int) -> str:

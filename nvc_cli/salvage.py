@@ -97,6 +97,7 @@ class Salvager(StreamReader):
                 if any(byte & KEYFRAME for byte in self._window.peek(0, 1)) and self._is_whole(0, self._length_at(0)):
                     self.frames = keyframe.frame
                     return
+                self._checked += self._window.held
         if self._known:
             self._file.seek(here)
         self._window = window

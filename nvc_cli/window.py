@@ -16,6 +16,11 @@ class Window:
         self._begin = 0  # bytes of `_data` that are passed
         self.position = position
 
+    @property
+    def held(self) -> int:
+        """Bytes at hand."""
+        return len(self._data)
+
     def peek(self, ahead: int, count: int) -> bytes:
         """`count` bytes that begin so many ahead; fewer at the end of the file."""
         first = self._begin + ahead

@@ -21,9 +21,10 @@ from nvc_cli.encoder import Encoder
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import intact
 from nvc_cli.frame import Color, Frame
+from nvc_cli.index import END_MARKER, Index
 from nvc_cli.player import Player
 from nvc_cli.salvage import Salvager
-from nvc_cli.stream import Header, Packet, StreamError, StreamReader, StreamWriter, Truncated, pack_header
+from nvc_cli.stream import Header, Packet, StreamError, StreamReader, StreamWriter, Truncated
 from tests.nvc_cli.conftest import pictures
 
 HEADER = Header(33, 19, Fraction(25), Color(), Fraction(1), "yuv420p", "tiny", bytes(8))
@@ -240,14 +241,12 @@ def test_without_resilience_a_fault_is_an_error() -> None:
 
 def survivors(*lost: int, enhance: bool = False, start: int = 0, stop: int = FRAMES) -> list[object]:
     """The frames when the packets of some are gone."""
-    frames, good, last = [], False, GREY
-    whole = []
+    frames, whole, good = [], [], False
     for t in range(FRAMES):
         good = t not in lost and (good or t in KEYFRAMES)
         whole.append(good)
     for t in range(FRAMES):
         if whole[t]:
-            last = t
             frames.append((t, t + 1) if enhance and t + 1 < FRAMES and whole[t + 1] else t)
         else:
             frames.append(frames[-1] if frames else GREY)
@@ -405,6 +404,27 @@ def test_work_is_bounded(kind: str, source: type, monkeypatch: pytest.MonkeyPatc
     played = play(source(data), resilient=True)
     assert played.frames[0] == 0 and (played.frames[-1] == FRAMES - 1 or kind == "packets")
     assert checked <= 9 * len(data) + 20_000
+
+
+def test_an_index_that_lies_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names a keyframe every 13 bytes, where there is none."""
+    monkeypatch.setattr(salvage, "EFFORT", 8)
+    index = Index()
+    index.add(True, OFFSETS[0])
+    for i in range(2000):
+        index.add(True, OFFSETS[1] + 13 * i)
+
+    class File(io.BytesIO):
+        total = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            File.total += len(data)
+            return data
+
+    data = DATA[: OFFSETS[1]] + (b"\x40\xff\x09" + bytes(10)) * 2000 + index.pack() + END_MARKER
+    assert play(File(data), resilient=True).frames == 2001 * [0]
+    assert File.total <= 10 * len(data) + 20_000
 
 
 def test_memory_is_bounded() -> None:
