@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
 import click
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
 from nvc_cli.runtime import choose_device, load_model, runtime_options
+
+
+class Time(click.ParamType):
+    """Seconds, or minutes and hours with colons."""
+
+    name = "T"
+
+    def convert(self, value, param, ctx) -> Fraction:
+        if isinstance(value, Fraction):
+            return value
+        match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", value, re.ASCII)
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups()) if match else (0, 0, 0)
+        if not match or (match[1] and minutes >= 60) or (match[2] and seconds >= 60):
+            self.fail(f"{value!r} is not a time like 75, 75.2, 1:15 or 00:01:15.2", param, ctx)
+        return 3600 * hours + 60 * minutes + seconds
 
 
 def _options(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -22,6 +40,9 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("-o", "--output", "target", required=True, metavar="OUT", help="A .yuv, .y4m or container file; - for y4m on standard output.")
 @click.option("--enhance", is_flag=True, help="Apply the out-of-loop filter: better pictures, a frame later, in more time.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
+@click.option("--start", type=Time(), default="0", metavar="T", help="Begin at this time: seconds, or [HH:]MM:SS, both with decimals if need be.")
+@click.option("--duration", type=Time(), default=None, metavar="T", help="Stop after this time.")
+@click.option("--resilient", is_flag=True, help="Of a damaged stream, go on at the next keyframe; lost frames show the last good one.")
 @click.option("--codec", default=None, metavar="NAME", help="Encoder for a container, as PyAV names it. [default: a lossless one]")
 @click.option("--codec-option", "options", multiple=True, callback=_options, metavar="NAME=VALUE", help="Option for that encoder, as in crf=18; may be repeated.")
 @click.option("--model", default=None, metavar="FILE", help="Weights for streams of models that are not in the package.")
@@ -33,6 +54,9 @@ def command(
     target: str,
     enhance: bool,
     frames: int | None,
+    start: Fraction,
+    duration: Fraction | None,
+    resilient: bool,
     codec: str | None,
     options: dict[str, str],
     model: str | None,
@@ -44,17 +68,22 @@ def command(
     """Turn an .nvc stream back into a video; IN.nvc may be - for a stream that arrives through a pipe.
 
     Every packet's CRC and every picture's checksum are verified. Of a stream that is cut off, all whole frames are
-    written, and the exit code is 1.
+    written, and the exit code is 1; with --resilient, frames are lost only up to the next keyframe, and the exit code is 0.
+
+    With --start and --duration, a file is entered at the last keyframe before that time and read no further than needed;
+    a pipe is read from its beginning, but decoded from that keyframe on only.
     """
     if as_json and target == STDOUT:
         raise click.UsageError("--json and a video on standard output would mix; write the video to a file")
     check_target(target, overwrite)
-    from nvc_cli.stream import Truncated, open_stream
+    from nvc_cli.salvage import Salvager
+    from nvc_cli.stream import StreamReader, open_stream
     from nvc_cli.video import VideoInfo, open_writer
 
-    with open_stream(source) as reader:
+    with open_stream(source, Salvager if resilient else StreamReader) as reader:
         header = reader.header
         info = VideoInfo(header.width, header.height, header.fps, None, header.color, header.sar)
+        first, stop = _range(header.fps, start, duration, frames)
         sink = open_writer(target, info, overwrite, codec, options or None)
         if sink.note:
             click.echo(f"nvc: {sink.note}", err=True)
@@ -63,30 +92,33 @@ def command(
         place = choose_device(device, threads)
         weights = load_model(model or header.model, place)
         from nvc_cli.decoder import Decoder
+        from nvc_cli.player import Player
 
         decoder = Decoder(header, weights, enhance, place, source)
-        fault: NvcError | None = None
         with sink as writer:
-            meter = Meter(info, frames, "decoding")
-            packets = iter(reader)
-            while meter.frames != frames:
-                try:
-                    packet = next(packets, None)
-                except Truncated as error:
-                    if not decoder.frames:
-                        raise
-                    fault, packet = error, None
-                if packet is None:
-                    ready = decoder.finish()
-                else:
-                    with meter.frame():
-                        ready = decoder.decode(packet)
-                for frame in ready:
-                    writer.write(frame)
-                    meter.count(reader.packet_size)
-                if packet is None:
-                    break
-        summary = meter.summary(reader.size)
+            meter = Meter(info, stop and stop - first, "decoding")
+            player = Player(reader, decoder, meter, first, stop, resilient)
+            for frame in player:
+                writer.write(frame)
+                meter.count(player.packet_size)
+        summary = meter.summary(player.size, player.lost)
     tell(summary, "decoded", target, as_json)
-    if fault:
-        raise fault
+    if player.fault:
+        raise player.fault
+
+
+def _range(fps: Fraction, start: Fraction, duration: Fraction | None, frames: int | None) -> tuple[int, int | None]:
+    """The number of the first frame at these times in seconds, and of the first one beyond, None: to the end.
+
+    Parts that follow each other in time have neither a gap nor a frame in common.
+
+    Raises:
+        NvcError: there is no frame in between.
+    """
+    first = round(start * fps)
+    ends = [round((start + duration) * fps)] if duration is not None else []
+    if ends and ends[0] == first:
+        raise NvcError(f"--duration {float(duration):g} is too short for a frame of {float(fps):g} a second; ask for more")
+    if frames is not None:
+        ends.append(first + frames)
+    return first, min(ends, default=None)

@@ -14,6 +14,14 @@ from nvc_cli.stream import Header, Packet, picture_checksum
 from nvc_cli.tensors import to_frame
 
 
+class Undecodable(NvcError):
+    """A packet that is whole, and yet no good. `reason` is the part of the message that says why."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Decoder:
     """Turns packets into frames one at a time.
 
@@ -39,31 +47,39 @@ class Decoder:
         self.height, self.width = aligned(header.height), aligned(header.width)
         self.state: State | None = None
         self.rate: torch.Tensor | None = None  # rate point of the newest picture
-        self.frames = 0
+        self.frames = 0  # number of the next one
+
+    def restart(self, frame: int) -> list[Frame]:
+        """Forget all: what comes next is a keyframe, of this number. Returns the frame that still waits, if one does."""
+        ready = self.finish()
+        self.state, self.frames = None, frame
+        return ready
 
     @torch.inference_mode()
     def decode(self, packet: Packet) -> list[Frame]:
         """Decode the next packet of the stream; returns the frames that are ready: one, or with `enhance` none at first.
 
         Raises:
-            NvcError: the packet cannot be decoded, or its picture is not the one that the encoder saw.
+            Undecodable: the packet cannot be decoded, or its picture is not the one that the encoder saw. The state is then what it was.
         """
         rate, last = torch.tensor([packet.rate], device=self.device), (self.state, self.rate)
         try:
             coder = SymbolDecoder(packet.payload, self.codec.symbols(self.height, self.width))
             if packet.keyframe:
-                self.state = self.codec.decode_keyframe(self.height, self.width, rate, coder)
+                state = self.codec.decode_keyframe(self.height, self.width, rate, coder)
             else:
-                unfiltered = self.codec.decode_frame(self.state, rate, packet.refresh, coder)
-                self.state = unfiltered.finish(packet.filtered)
+                state = self.codec.decode_frame(self.state, rate, packet.refresh, coder).finish(packet.filtered)
         except ValueError as error:
-            raise NvcError(f"{self.name}: frame {self.frames} cannot be decoded, {error}; get a fresh copy of the file") from error
-        frame = self._frame(self.state.picture)
+            message = f"{self.name}: frame {self.frames} cannot be decoded, {error}; get a fresh copy of the file"
+            raise Undecodable(message, str(error)) from error
+        frame = self._frame(state.picture)
         if picture_checksum(frame) != packet.checksum:
-            raise NvcError(
+            raise Undecodable(
                 f"{self.name}: the picture of frame {self.frames} is not the one that was encoded, though its packet is intact: either this "
-                "machine does not compute exactly, or the one that wrote the stream did not; try --device cpu with NVC_BACKEND=float32 in the environment"
+                "machine does not compute exactly, or the one that wrote the stream did not; try --device cpu with NVC_BACKEND=float32 in the environment",
+                "its picture is not the one that was encoded",
             )
+        self.state = state
         self.rate = rate
         self.frames += 1
         if not self.enhance:

@@ -38,7 +38,7 @@ class FrameRow:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the frames read. `bytes` counts the header and, in a complete stream, the end marker too."""
+    """Of the frames read. `bytes` counts the header and, in a complete stream, index and end marker too."""
 
     frames: int
     keyframes: int

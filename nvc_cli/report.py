@@ -17,7 +17,8 @@ from nvc_cli.frame import VideoInfo
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a whole clip. `seconds` and `fps` count the time in the codec and in reading and writing, not the start."""
+    """Of a whole clip. `seconds` and `fps` count the time in the codec and in reading and writing, not the start. `lost` counts
+    frames that were damaged: `frames` has them too, shown as the ones before, but for those whose number was not known in time."""
 
     frames: int
     bytes: int
@@ -26,6 +27,7 @@ class Summary:
     seconds: float
     fps: float
     codec_fps: float  # median over frames of the codec's own time
+    lost: int = 0
 
 
 class Meter:
@@ -51,8 +53,12 @@ class Meter:
         self.bar.set_postfix_str(f"{8 * self.bytes * float(self.info.fps) / self.frames / 1000:.1f} kbit/s", refresh=False)
         self.bar.update()
 
-    def summary(self, size: int) -> Summary:
-        """Close the bar and sum up; `size` is the whole stream's."""
+    def note(self, sentence: str) -> None:
+        """Tell people something while the bar is there."""
+        self.bar.write(f"nvc: {sentence}", file=sys.stderr)
+
+    def summary(self, size: int, lost: int = 0) -> Summary:
+        """Close the bar and sum up; `size` is the whole stream's, `lost` counts frames."""
         self.bar.close()
         seconds = time.monotonic() - self.begin
         frames = max(self.frames, 1)
@@ -66,13 +72,15 @@ class Meter:
             seconds=seconds,
             fps=self.frames / seconds if seconds else 0.0,
             codec_fps=1 / middle if middle else 0.0,
+            lost=lost,
         )
 
 
 def tell(summary: Summary, verb: str, target: str, as_json: bool) -> None:
     """The summary for people on stderr, for scripts on stdout."""
+    lost = f" ({summary.lost} lost)" if summary.lost else ""
     click.echo(
-        f"{verb} {summary.frames} frames to {target}: {summary.bytes} bytes, {summary.kbps:.1f} kbit/s, "
+        f"{verb} {summary.frames} frames{lost} to {target}: {summary.bytes} bytes, {summary.kbps:.1f} kbit/s, "
         f"{summary.bpp:.4f} bits/pixel, {summary.fps:.1f} frames/s",
         err=True,
     )

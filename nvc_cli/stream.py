@@ -1,6 +1,7 @@
-"""The .nvc container: a header, one packet a frame, an end marker. stream.md beside this file describes the layout.
+"""The .nvc container: a header, one packet a frame, an index, an end marker. stream.md beside this file describes the layout.
 
-Both directions run strictly forward, so that a stream can go to a pipe and come from one.
+Both directions run strictly forward, so that a stream can go to a pipe and come from one. A file can be entered at any
+keyframe of its index.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from types import TracebackType
 from typing import BinaryIO
 
 from nvc_cli.errors import NvcError
+from nvc_cli.fields import Source, sealed, varint
 from nvc_cli.frame import Color, Frame
+from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
 
 MAGIC = b"NVC"
-VERSION = 7
-END_MARKER = b"\xff"  # no packet begins like this: bit 7 is not set
+VERSION = 8
 
 MAX_SIDE = 16384  # samples
 MAX_TERM = 2**31 - 1  # numerator or denominator of a fraction
@@ -31,8 +33,6 @@ MAX_MODEL = 64  # characters
 RATES = 64
 KEYFRAME = RATES  # the bit of a packet's first byte above its rate point
 HASH_BYTES = 8
-
-_CHUNK = 1 << 20  # bytes asked for at once: what a damaged length can make us allocate in vain
 
 
 class StreamError(NvcError):
@@ -45,6 +45,14 @@ class StreamError(NvcError):
 
 class Truncated(StreamError):
     """The stream stops before its end marker. All whole frames, numbers 0 to `frame` - 1, were delivered."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Frames that are missing, and why. Unless `exact`, there may be more of them than the frames' numbers say."""
+
+    reason: str
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -97,12 +105,12 @@ def pack_header(header: Header) -> bytes:
     _check_header(header)
     color, body = header.color, bytearray()
     for number in (header.width, header.height, *header.fps.as_integer_ratio(), *header.sar.as_integer_ratio()):
-        body += _varint(number)
+        body += varint(number)
     body += bytes((color.primaries, color.transfer, color.matrix, color.full_range))
     for text in (header.source_format, header.model):
         body += bytes((len(text),)) + text.encode("ascii")
     body += header.weights_hash
-    return _sealed(MAGIC + bytes((VERSION, len(body))) + body)
+    return sealed(MAGIC + bytes((VERSION, len(body))) + body)
 
 
 def pack_packet(packet: Packet, switches: Switches) -> bytes:
@@ -118,14 +126,14 @@ def pack_packet(packet: Packet, switches: Switches) -> bytes:
     payload = switches.push(packet.payload, packet.flags)
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a payload of {len(payload)} bytes exceeds {MAX_PAYLOAD}")
-    start = bytes((KEYFRAME * packet.keyframe | packet.rate,)) + _varint(len(payload))
-    return _sealed(start + payload + packet.checksum.to_bytes(2, "little"))
+    start = bytes((KEYFRAME * packet.keyframe | packet.rate,)) + varint(len(payload))
+    return sealed(start + payload + packet.checksum.to_bytes(2, "little"))
 
 
 class StreamWriter:
     """Writes a stream to a binary file or pipe, every packet flushed as it is complete.
 
-    `finish` writes the end marker; as a context manager the writer does so itself, unless an exception passes.
+    `finish` writes the index and the end marker; as a context manager the writer does so itself, unless an exception passes.
     `size` counts the bytes and `frames` the packets written so far.
     """
 
@@ -137,6 +145,7 @@ class StreamWriter:
             raise NvcError(f"the video cannot be written as an nvc stream because {problem}; convert it first") from None
         self._file = file
         self._switches = Switches()
+        self._index = Index()
         self._finished = False
         self.size = 0
         self.frames = 0
@@ -150,13 +159,14 @@ class StreamWriter:
             raise ValueError("the first frame must be a keyframe")
         before = self.size
         self._send(pack_packet(packet, self._switches))
+        self._index.add(packet.keyframe, before)
         self.frames += 1
         return self.size - before
 
     def finish(self) -> None:
-        """Write the end marker, once. The file stays open."""
+        """Write the index and the end marker, once. The file stays open."""
         if not self._finished:
-            self._send(END_MARKER)
+            self._send(self._index.pack() + END_MARKER)
             self._finished = True
 
     def _send(self, data: bytes) -> None:
@@ -176,17 +186,25 @@ class StreamWriter:
 
 class StreamReader:
     """Reads a stream from a binary file or pipe: `header` at once, then the packets by iteration, each as soon as its
-    last byte has arrived. Never seeks and never asks for a byte beyond the packet in hand.
+    last byte has arrived. Never asks for a byte beyond the packet in hand, and seeks only if told to.
 
-    `frames` counts the whole packets read so far, `size` the bytes up to the end of the last one, and `packet_size` those of
-    the last one. `name` is for messages.
+    `frames` is the number of the packet that comes next, `size` counts the bytes of the stream before it, and `packet_size`
+    those of the one before. `name` is for messages.
     Raises StreamError or Truncated, here for the header and from the iteration for a frame.
     """
 
+    gap: Gap | None = None
+    """What is missing right before the last packet, or the end. Here nothing ever is, but `Salvager` goes on after a fault."""
+    uncounted = 0
+    """Frames that are missing besides those that the frames' numbers tell of."""
+
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._source = _Source(file)
+        self._file = file
+        self._start = file.tell() if file.seekable() else 0
+        self._source = Source(file)
         self._switches = Switches()
-        self._name = name
+        self._index = Index()  # of the packets read so far
+        self.name = name
         self.frames = 0
         self.header = self._read_header()
         self.size, self.packet_size = self._source.size, 0
@@ -195,8 +213,23 @@ class StreamReader:
     def __iter__(self) -> Iterator[Packet]:
         return self._packets
 
+    def seek(self, frame: int) -> int | None:
+        """Before the first packet is read: go to the last keyframe at or before a frame, if the file can be sought and ends with a
+        whole index; else stay. Returns the number of frames in the stream where the index tells it."""
+        index = load(self._file, self._start)
+        keyframe = index and index.last(frame)
+        if keyframe:
+            self._enter(index, keyframe)
+        return index and index.frames
+
+    def _enter(self, index: Index, keyframe: Keyframe) -> None:
+        self._file.seek(self._start + keyframe.offset)
+        self._index = index.until(keyframe)
+        self.frames = keyframe.frame
+        self.size = self._source.size = keyframe.offset
+
     def _read_header(self) -> Header:
-        source, name = self._source, self._name
+        source, name = self._source, self.name
         try:
             if any(source.byte() != expected for expected in MAGIC):
                 raise StreamError(f"{name} is not an nvc stream; name a file that `nvc encode` wrote")
@@ -222,6 +255,7 @@ class StreamReader:
 
     def _read_packets(self) -> Iterator[Packet]:
         while (packet := self._read_packet()) is not None:
+            self._index.add(packet.keyframe, self.size)
             self.frames += 1
             self.packet_size = self._source.size - self.size
             self.size = self._source.size
@@ -236,9 +270,11 @@ class StreamReader:
             head = source.byte()
         except EOFError:
             raise self._truncated(f"ends before frame {frame} or an end marker") from None
-        if head == END_MARKER[0]:
-            self._expect_nothing_more()
+        if head == MARK[0]:
+            self._expect_index_and_end()
             return None
+        if head == END_MARKER[0]:
+            raise self._damaged("an end marker stands in its place, without the index that comes before one")
         if head >= 2 * KEYFRAME:
             raise self._damaged(f"it begins with {head:#04x}, which this program does not know")
         keyframe, rate = bool(head & KEYFRAME), head % KEYFRAME
@@ -255,27 +291,39 @@ class StreamReader:
             raise self._damaged("its CRC-32 does not match")
         if frame == 0 and not keyframe:
             raise self._damaged("the first frame is not a keyframe")
-        if keyframe:
-            self._switches.reset()
         try:
-            flags, payload = self._switches.pull(payload, _flag_names(keyframe))
+            return self._packet(keyframe, rate, payload, checksum)
         except ValueError as problem:
             raise self._damaged(str(problem)) from None
+
+    def _packet(self, keyframe: bool, rate: int, payload: bytes, checksum: int) -> Packet:
+        """Raises ValueError for a payload without flags."""
+        if keyframe:
+            self._switches.reset()
+        flags, payload = self._switches.pull(payload, _flag_names(keyframe))
         return Packet(keyframe, rate, flags.get("filtered", False), flags.get("refresh", False), flags["enhance_last"], payload, checksum)
 
-    def _expect_nothing_more(self) -> None:
+    def _expect_index_and_end(self) -> None:
+        """Read the rest of the index, which must be that of the packets before it, and the end marker."""
+        expected = self._index.pack()[len(MARK) :] + END_MARKER
+        try:
+            found = self._source.take(len(expected))
+        except EOFError:
+            raise self._truncated("ends inside its index") from None
+        if found != expected:
+            raise self._damaged("an index stands in its place, but not that of the frames before it")
         try:
             self._source.byte()
         except EOFError:
             return
-        raise self._damaged("an end marker stands in its place, but data follow it")
+        raise self._damaged("an index and an end marker stand in its place, but data follow them")
 
     def _damaged(self, reason: str) -> StreamError:
-        message = f"frame {self.frames} of {self._name} cannot be read ({reason}); {self._remedy()}"
+        message = f"frame {self.frames} of {self.name} cannot be read ({reason}); {self._remedy()}, or try nvc decode --resilient"
         return StreamError(message, self.frames)
 
     def _truncated(self, how: str) -> Truncated:
-        return Truncated(f"{self._name} {how}; {self._remedy()}", self.frames)
+        return Truncated(f"{self.name} {how}; {self._remedy()}", self.frames)
 
     def _remedy(self) -> str:
         if self.frames == 0:
@@ -284,10 +332,10 @@ class StreamReader:
 
 
 @contextmanager
-def open_stream(source: str) -> Iterator[StreamReader]:
+def open_stream(source: str, reader: type[StreamReader] = StreamReader) -> Iterator[StreamReader]:
     """Open a stream by file name, `-` for standard input. Raises NvcError, StreamError, Truncated."""
     if source == "-":
-        yield StreamReader(sys.stdin.buffer, "standard input")
+        yield reader(sys.stdin.buffer, "standard input")
         return
     try:
         file = open(source, "rb")
@@ -295,60 +343,12 @@ def open_stream(source: str) -> Iterator[StreamReader]:
         reason = error.strerror or "unknown reason"
         raise NvcError(f"{source} cannot be opened ({reason}); name an .nvc file, or - for standard input") from None
     with file:
-        yield StreamReader(file, source)
-
-
-class _Source:
-    """A file read forward, with the bytes counted and a running CRC-32 of them."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.size = 0
-        self.crc = 0
-
-    def take(self, count: int) -> bytes:
-        """Exactly `count` bytes. Raises EOFError when the file ends first."""
-        parts = []
-        while count:
-            part = self._file.read(min(count, _CHUNK))
-            if not part:
-                raise EOFError
-            self.size += len(part)
-            self.crc = zlib.crc32(part, self.crc)
-            count -= len(part)
-            parts.append(part)
-        return b"".join(parts)
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self, limit: int) -> int:
-        """An LEB128 number in its shortest form. Raises ValueError for a longer form or a number above `limit`."""
-        value = 0
-        for shift in range(0, limit.bit_length(), 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if value > limit or (byte == 0 and shift):
-                    break
-                return value
-        raise ValueError(f"a number exceeds {limit} or is not in its shortest form")
-
-    def text(self, limit: int) -> str:
-        length = self.byte()
-        if length > limit:
-            raise ValueError(f"a name is longer than {limit}")
-        return self.take(length).decode("ascii")
-
-    def check_seal(self) -> bool:
-        """Read a CRC-32; true if it is that of the bytes before it."""
-        expected = self.crc
-        return int.from_bytes(self.take(4), "little") == expected
+        yield reader(file, source)
 
 
 def _parse_header_body(body: bytes) -> Header:
     """Raises ValueError or EOFError when the body is not exactly one known header."""
-    source = _Source(io.BytesIO(body))
+    source = Source(io.BytesIO(body))
     width, height = source.varint(MAX_SIDE), source.varint(MAX_SIDE)
     terms = [source.varint(MAX_TERM) for _ in range(4)]
     if 0 in terms:
@@ -391,20 +391,6 @@ def _check_header(header: Header) -> None:
 
 def _flag_names(keyframe: bool) -> tuple[str, ...]:
     return ("enhance_last",) if keyframe else ("filtered", "refresh", "enhance_last")
-
-
-def _varint(value: int) -> bytes:
-    """Unsigned LEB128, shortest form."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _sealed(data: bytes) -> bytes:
-    return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def _count(frames: int) -> str:

@@ -88,7 +88,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 7:
+    if (version := reader.unsigned(1)) != 8:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -117,12 +117,33 @@ class Packet:
     checksum: int
 
 
-def read_packet(reader: Reader, number: int) -> Packet | None:
-    """Packet `number` of the stream; None at the end marker."""
-    start = reader.position
+def index(places: list[tuple[int, bool]]) -> bytes:
+    """The index of packets with these offsets, keyframes or not."""
+    numbers, last = [len(places), sum(keyframe for _, keyframe in places)], (0, 0)
+    for frame, (offset, keyframe) in enumerate(places):
+        if keyframe:
+            numbers += frame - last[0], offset - last[1]
+            last = frame, offset
+    body = b"".join(map(leb128, numbers))
+    data = b"\xFE" + leb128(len(body)) + body
+    data += (len(data) + 8).to_bytes(4, "little")
+    return data + crc32(data).to_bytes(4, "little")
+
+
+def leb128(value: int) -> bytes:
+    """A varint."""
+    return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + leb128(value // 128)
+
+
+def read_packet(reader: Reader, places: list[tuple[int, bool]]) -> Packet | None:
+    """The packet after those at these places, which its own is added to; None at the end."""
+    start, number = reader.position, len(places)
     try:
         head = reader.unsigned(1)
-        if head == 0xFF and reader.position == len(reader.data):
+        if head == 0xFE:
+            rest = index(places)[1:] + b"\xFF"
+            if reader.take(len(rest)) != rest or reader.position < len(reader.data):
+                raise ValueError("It is not there, but neither is the end of the stream.")
             return None
         if head > 127 or not (number or head & 64):
             raise ValueError("Its head is not legal.")
@@ -134,6 +155,7 @@ def read_packet(reader: Reader, number: int) -> Packet | None:
         raise ValueError(f"The stream is truncated at frame {number}.") from None
     except ValueError as error:
         raise ValueError(f"Frame {number} is damaged. {error}") from None
+    places.append((start, packet.keyframe))
     return packet
 
 
@@ -575,8 +597,8 @@ def decode(stream: bytes, weights: Path, tables: Path) -> list[tuple[np.ndarray,
     layers, cumulative = load_weights(weights, header.weights_hash), load_tables(tables)
     rows, columns = -(-header.height // 16), -(-header.width // 16)  # of y
     frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    state, counts = None, {}
-    while packet := read_packet(reader, len(frames)):
+    state, counts, places = None, {}, []
+    while packet := read_packet(reader, places):
         network = Network(layers, packet.rate)
         try:
             symbols = Symbols(packet.payload, cumulative)

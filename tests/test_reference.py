@@ -35,7 +35,10 @@ def test_pictures(name: str) -> None:
     (lambda stream: stream[:5] + bytes([stream[5] ^ 1]) + stream[6:], "header is damaged"),
     (lambda stream: stream[:-1], "truncated at frame 1"),
     (lambda stream: stream + b"\0", "Frame 1 is damaged"),
-    (lambda stream: stream[:-2] + bytes([stream[-2] ^ 1]) + stream[-1:], "Frame 0 is damaged"),
+    (lambda stream: stream[:-2] + bytes([stream[-2] ^ 1]) + stream[-1:], "Frame 1 is damaged"),
+    (lambda stream: stream[:-15] + b"\xFF", "Frame 1 is damaged"),
+    (lambda stream: stream[:-15], "truncated at frame 1"),
+    (lambda stream: stream[:-16] + bytes([stream[-16] ^ 1]) + stream[-15:], "Frame 0 is damaged"),
 ])
 def test_faults(fault, message: str) -> None:
     with pytest.raises(ValueError, match=message):

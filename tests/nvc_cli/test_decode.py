@@ -9,13 +9,19 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
-from nvc_cli.stream import END_MARKER, Packet, StreamReader, pack_header, pack_packet
+from nvc_cli.decode import Time, _range
+from nvc_cli.index import END_MARKER, Index
+from nvc_cli.main import main
+from nvc_cli.stream import Packet, StreamReader, pack_header, pack_packet
 from nvc_cli.switches import Switches
 
 Run = Callable[..., Result]
@@ -37,6 +43,15 @@ def packed(packets: list[Packet]) -> list[bytes]:
     return [pack_packet(packet, switches) for packet in packets]
 
 
+def end(header: bytes, packets: list[bytes]) -> bytes:
+    """The index and the end marker that follow these."""
+    index, offset = Index(), len(header)
+    for packet in packets:
+        index.add(bool(packet[0] & 64), offset)
+        offset += len(packet)
+    return index.pack() + END_MARKER
+
+
 def test_json(done: Run, stream: Path, model: str, tmp_path: Path) -> None:
     result = done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model, "--json")
     summary = json.loads(result.stdout)
@@ -49,16 +64,17 @@ def test_the_summary_for_people_is_on_stderr(done: Run, stream: Path, model: str
     assert result.stdout == "" and "4 frames" in result.stderr
 
 
-@pytest.mark.parametrize("cut, whole", [(-1, 4), (-5, 3), (-30, 3)])
+@pytest.mark.parametrize("cut, whole", [(1, 4), (14, 4), (15, 4), (16, 3), (20, 3), (45, 3)])
 def test_of_a_truncated_stream_all_whole_frames_are_written(
     nvc: Run, done: Run, stream: Path, model: str, tmp_path: Path, cut: int, whole: int
 ) -> None:
     done("decode", stream, "-o", tmp_path / "all.yuv", "--model", model)
     data = stream.read_bytes()
-    (tmp_path / "cut.nvc").write_bytes(data[:cut])
+    assert len(end(parts(stream)[0], packed(parts(stream)[1]))) == 15
+    (tmp_path / "cut.nvc").write_bytes(data[:-cut])
     result = nvc("decode", tmp_path / "cut.nvc", "-o", tmp_path / "some.yuv", "--model", model)
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
-    assert "cut.nvc ends" in result.stderr.splitlines()[-1] and f"frame {whole}" in result.stderr
+    assert "cut.nvc ends" in result.stderr.splitlines()[-1] and f"{whole} frames" in result.stderr
     assert (tmp_path / "some.yuv").read_bytes() == (tmp_path / "all.yuv").read_bytes()[: whole * FRAME]
     assert not list(tmp_path.glob(".*"))
 
@@ -80,8 +96,114 @@ def test_a_stream_cut_off_before_the_first_frame(refused: Refused, stream: Path,
 
 
 def test_a_stream_without_frames(refused: Refused, stream: Path, model: str, tmp_path: Path) -> None:
-    (tmp_path / "none.nvc").write_bytes(parts(stream)[0] + END_MARKER)
+    (tmp_path / "none.nvc").write_bytes(parts(stream)[0] + end(b"", []))
     refused("decode", tmp_path / "none.nvc", "-o", tmp_path / "a.yuv", "--model", model)
+
+
+@pytest.fixture(scope="session")
+def keyed(clip: Callable[..., Path], model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
+    """Six frames of 33x17 at 25 a second as a stream with keyframes 0, 2 and 4, and its pictures."""
+    folder = tmp_path_factory.mktemp("keyed")
+    for arguments in (
+        ["encode", clip(33, 17, 6), "-o", folder / "a.nvc", "--keyint", 2],
+        ["decode", folder / "a.nvc", "-o", folder / "a.yuv"],
+    ):
+        result = CliRunner().invoke(main, [*map(str, arguments), "--model", model])
+        assert result.exit_code == 0, result.stderr
+    data, size = (folder / "a.yuv").read_bytes(), 33 * 17 + 2 * 17 * 9
+    return folder / "a.nvc", [data[i : i + size] for i in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("arguments, first, stop", [
+    (["--start", "0.12"], 3, None),
+    (["--start", "00:00:00.12", "--duration", "0.08"], 3, 5),
+    (["--start", "0:00.1", "--duration", "0:01"], 2, None),  # of frames 2 and 3 as near, the even one
+    (["--duration", "0.2"], 0, 5),
+    (["--start", "0.04", "--frames", "2"], 1, 3),
+    (["--start", "0.04", "--frames", "3", "--duration", "0.08"], 1, 3),
+])
+def test_a_part(
+    done: Run, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path, arguments: list[str], first: int, stop: int | None
+) -> None:
+    path, pictures = keyed
+    result = done("decode", path, "-o", tmp_path / "a.yuv", "--model", model, "--json", *arguments)
+    assert (tmp_path / "a.yuv").read_bytes() == b"".join(pictures[first:stop])
+    header, packets = parts(path)
+    ends = list(accumulate(map(len, packed(packets)), initial=len(header)))
+    summary = json.loads(result.stdout)
+    assert summary["frames"] == len(pictures[first:stop])
+    assert summary["bytes"] == (path.stat().st_size if stop is None else ends[stop]) - (ends[first] if first else 0)
+
+
+def test_parts_from_a_pipe(done: Run, keyed: tuple[Path, list[bytes]], model: str) -> None:
+    path, pictures = keyed
+    command = [sys.executable, "-m", "nvc_cli", "decode", "-", "-o", "-", "--model", model, "--threads", "1", "--start", "0.12", "--duration", "0.04"]
+    result = subprocess.run(command, input=path.read_bytes(), capture_output=True, cwd=ROOT, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.partition(b"FRAME\n")[2] == pictures[3]
+
+
+def test_a_start_beyond_the_end(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
+    line = refused("decode", keyed[0], "-o", tmp_path / "a.yuv", "--model", model, "--start", "0.24")
+    assert "a.nvc has 6 frames, 0.240 s, so none is left at 0.240 s; choose an earlier --start" in line
+
+
+def test_a_duration_that_is_too_short(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
+    line = refused("decode", keyed[0], "-o", tmp_path / "a.yuv", "--model", model, "--duration", "0.01")
+    assert "--duration 0.01 is too short for a frame" in line
+
+
+@pytest.mark.parametrize("text, seconds", [
+    ("0", 0), ("75", 75), ("75.25", Fraction(301, 4)), ("1:15.25", Fraction(301, 4)), ("00:01:15.25", Fraction(301, 4)),
+    ("2:00:00", 7200), ("100:00", 6000), ("100:00:00.001", 360000 + Fraction(1, 1000)),
+])
+def test_times(text: str, seconds: Fraction) -> None:
+    assert Time().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1:60", "1:2:3:4", "1:60:00", "1e3", "1,5", ":30", "1:", "nan", "٣", "1 "])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a time like"):
+        Time().convert(text, None, None)
+
+
+def test_parts_fit_together() -> None:
+    fps = Fraction(30000, 1001)
+    ends = [_range(fps, Fraction(k, 10), Fraction(1, 10), None) for k in range(100)]
+    assert [stop for _, stop in ends[:-1]] == [first for first, _ in ends[1:]]
+
+
+def test_resilience(nvc: Run, done: Run, refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
+    path, pictures = keyed
+    header, packets = parts(path)
+    data = bytearray(path.read_bytes())
+    data[len(header) + sum(map(len, packed(packets[:2]))) + 20] ^= 1
+    bad, out = tmp_path / "bad.nvc", tmp_path / "a.yuv"
+    bad.write_bytes(data)
+    assert "nvc decode --resilient" in refused("decode", bad, "-o", out, "--model", model)
+    result = done("decode", bad, "-o", out, "--model", model, "--resilient", "--json")
+    assert out.read_bytes() == b"".join(pictures[t] for t in (0, 1, 1, 1, 4, 5))
+    assert result.stderr.splitlines()[0] == f"nvc: {bad}: frames 2 to 3 are lost (its CRC-32 does not match)"
+    assert "decoded 6 frames (2 lost) to" in result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["frames"], summary["lost"]) == (6, 2)
+    done("decode", bad, "-o", out, "--model", model, "--resilient", "-y", "--start", "0.16")
+    assert out.read_bytes() == b"".join(pictures[4:])
+
+
+def test_resilience_does_not_matter_to_a_whole_stream(done: Run, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
+    path, pictures = keyed
+    result = done("decode", path, "-o", tmp_path / "a.yuv", "--model", model, "--resilient", "--json")
+    assert (tmp_path / "a.yuv").read_bytes() == b"".join(pictures)
+    assert json.loads(result.stdout)["lost"] == 0 and len(result.stderr.splitlines()) == 1
+
+
+def test_a_stream_of_which_nothing_is_left(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
+    header, packets = parts(keyed[0])
+    (tmp_path / "bad.nvc").write_bytes(header + bytes(500))
+    assert "nothing of" in refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model, "--resilient")
+    (tmp_path / "bad.nvc").write_bytes(header[:-1] + bytes(500))
+    assert "header" in refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model, "--resilient")
 
 
 @pytest.mark.parametrize("suffix", [".yuv", ".mkv"])
@@ -112,7 +234,7 @@ def test_wrong_payloads_in_whole_packets_are_named(refused: Refused, stream: Pat
             cases.append(packed(packets))
             cases[-1][place] = data + zlib.crc32(data).to_bytes(4, "little")
         for case in cases:
-            (tmp_path / "bad.nvc").write_bytes(header + b"".join(case) + END_MARKER)
+            (tmp_path / "bad.nvc").write_bytes(header + b"".join(case) + end(header, case))
             line = refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
             assert f"frame {place}" in line and "bad.nvc" in line
 
@@ -123,7 +245,7 @@ def test_wrong_fields_are_found_by_the_checksum(refused: Refused, stream: Path, 
     if change == {"filtered": True}:
         change = {"filtered": not packets[1].filtered}
     packets[1] = dataclasses.replace(packets[1], **change)
-    (tmp_path / "bad.nvc").write_bytes(header + b"".join(packed(packets)) + END_MARKER)
+    (tmp_path / "bad.nvc").write_bytes(header + b"".join(packed(packets)) + end(header, packed(packets)))
     assert "frame 1" in refused("decode", tmp_path / "bad.nvc", "-o", tmp_path / "a.yuv", "--model", model)
 
 
@@ -140,7 +262,7 @@ def test_a_model_that_is_not_here(refused: Refused, stream: Path, tmp_path: Path
     ("gone.nvc", None, "cannot be opened"),
     ("empty.nvc", b"", "ends inside its header"),
     ("text.nvc", b"Dear diary,\n" * 50, "not an nvc stream"),
-    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 7)"),
+    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 8)"),
     ("newer.nvc", b"NVC\x63" + bytes(60), "version 99"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_bad_input(refused: Refused, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
@@ -196,6 +318,8 @@ def test_a_reader_that_leaves_early_is_no_error_worth_a_word(done: Run, stream: 
     ["--codec-option", "crf"],
     ["--codec-option", "=18"],
     ["--threads", "0"],
+    ["--start", "-1"],
+    ["--duration", "soon"],
     ["--device", "abacus"],
 ])
 def test_wrong_usage(nvc: Run, stream: Path, tmp_path: Path, arguments: list[str]) -> None:

@@ -25,6 +25,7 @@ PACKETS = [
     Packet(False, 0, False, False, True, STATE, 3),
 ]
 SIZES = [209, 49, 16]
+END = 15  # bytes of index and end marker
 
 
 @pytest.fixture
@@ -116,10 +117,10 @@ def test_a_stream_without_frames(tmp_path: Path) -> None:
     assert json.loads(info(str(path), "--json").stdout)["kbps"] == 0
 
 
-@pytest.mark.parametrize("cut", [1, 2, 8, 11])
+@pytest.mark.parametrize("cut", [1, END, END + 1, END + 7, END + 10])
 def test_a_truncated_stream_is_shown_up_to_the_cut(path: Path, data: bytes, cut: int) -> None:
     path.write_bytes(data[:-cut])
-    whole = 3 if cut == 1 else 2
+    whole = 3 if cut <= END else 2
     result = info(str(path))
     assert result.exit_code == 1
     assert rows(result)[:-1] == ROWS[: whole - 1]
@@ -130,12 +131,12 @@ def test_a_truncated_stream_is_shown_up_to_the_cut(path: Path, data: bytes, cut:
 
 
 def test_a_damaged_stream_is_shown_up_to_the_damage(path: Path, data: bytes) -> None:
-    path.write_bytes(data[:-5] + b"\x55" + data[-4:])
+    path.write_bytes(data[: -END - 4] + b"\x55" + data[-END - 3 :])
     result = info(str(path), "--json")
     shown = json.loads(result.stdout)
     assert result.exit_code == 1
     assert [packet["bytes"] for packet in shown["packets"]] == SIZES[:2]
-    assert (shown["frames"], shown["bytes"], shown["complete"]) == (2, len(data) - SIZES[2] - 1, False)
+    assert (shown["frames"], shown["bytes"], shown["complete"]) == (2, len(data) - SIZES[2] - END, False)
     assert result.stderr == f"nvc: {shown['error']}\n"
     assert f"frame 2 of {path}" in result.stderr
 

@@ -19,6 +19,7 @@ import pytest
 from nvc_cli import stream
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Color, Frame
+from nvc_cli.index import Index
 from nvc_cli.switches import Switches
 from nvc_cli.stream import (
     Header,
@@ -45,8 +46,9 @@ PACKETS = [
     Packet(False, 8, True, False, True, STATE, 7),
 ]
 GOLDEN_HEADER = bytes.fromhex(
-    "4e564307 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 1503a1cb"
+    "4e564308 21 e002 a002 1e01 0101 02020200 0779757634323070 0474696e79 0001020304050607 abcfad02"
 )
+GOLDEN_INDEX = bytes.fromhex("fe 04 0101 002a 0e000000 ecce90b1")
 GOLDEN_PACKET = bytes.fromhex("65 0b ac21ad5140b006 deadbeef 3412 bc73e053")
 
 
@@ -85,14 +87,14 @@ def resealed(packet: bytes) -> bytes:
 def test_golden_bytes() -> None:
     assert pack_header(HEADER) == GOLDEN_HEADER
     assert pack_packet(KEYFRAME, Switches()) == GOLDEN_PACKET
-    assert written([KEYFRAME]) == GOLDEN_HEADER + GOLDEN_PACKET + b"\xff"
+    assert written([KEYFRAME]) == GOLDEN_HEADER + GOLDEN_PACKET + GOLDEN_INDEX + b"\xff"
 
 
 def test_the_example_of_the_document_is_the_golden_stream() -> None:
     text = Path(stream.__file__).with_suffix(".md").read_text(encoding="utf-8")
     example = text.split("## Example")[1].split("## Payload")[0]
     lines = [line[4:47] for line in example.splitlines() if re.match(r"    [0-9A-F]{2} ", line)]
-    assert bytes.fromhex("".join(lines)) == GOLDEN_HEADER + GOLDEN_PACKET + b"\xff"
+    assert bytes.fromhex("".join(lines)) == GOLDEN_HEADER + GOLDEN_PACKET + GOLDEN_INDEX + b"\xff"
 
 
 def test_overhead_is_eight_bytes() -> None:
@@ -254,7 +256,7 @@ def test_finish_writes_one_end_marker_and_ends_writing() -> None:
     file = io.BytesIO()
     with StreamWriter(file, HEADER) as writer:
         writer.finish()
-    assert file.getvalue() == GOLDEN_HEADER + b"\xff"
+    assert file.getvalue() == GOLDEN_HEADER + Index().pack() + b"\xff"
     with pytest.raises(ValueError, match="finished"):
         writer.write(KEYFRAME)
 
@@ -291,10 +293,10 @@ def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     [
         (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
         (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
-        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 7"),
+        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 8"),
         (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
-        (resealed(b"NVC\x07\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
-        (resealed(b"NVC\x07\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(b"NVC\x08\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x08\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
         (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
     ],
 )
@@ -313,7 +315,10 @@ def test_unreadable_headers(data: bytes, message: str) -> None:
         (resealed(b"\x00\x05" + bytes(3) + b"\x80" + bytes(3)), "frame 1 of a.nvc .*payload ends too soon"),
         (resealed(b"\x00\x80\x00\x00\x00"), "frame 1 of a.nvc .*shortest form"),
         (b"\x00\x80\x80\x80\x80\x01", "frame 1 of a.nvc .*exceeds"),
-        (b"\xff\x00", "frame 1 of a.nvc .*data follow"),
+        (b"\xff", "frame 1 of a.nvc .*without the index"),
+        (GOLDEN_INDEX + b"\xff\x00", "frame 1 of a.nvc .*data follow"),
+        (GOLDEN_INDEX + b"\xfe", "frame 1 of a.nvc .*not that of the frames before it"),
+        (Index().pack() + b"\xff\x00\x00", "frame 1 of a.nvc .*not that of the frames before it"),
         (GOLDEN_PACKET[:-1] + b"\x00", "frame 1 of a.nvc .*CRC-32"),
     ],
 )

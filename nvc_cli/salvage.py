@@ -1,0 +1,199 @@
+"""Reading a damaged stream: what is whole, from keyframe to keyframe, and which frames are lost in between."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from nvc_cli.fields import Source, intact
+from nvc_cli.frame import VideoInfo
+from nvc_cli.index import MARK, MAX_SIZE, Index, Keyframe, load, parse
+from nvc_cli.stream import KEYFRAME, MAX_PAYLOAD, Gap, Packet, StreamReader
+from nvc_cli.window import Window
+
+EFFORT = 4096
+"""Bytes that are checked in vain for being a packet, at most, for each byte of the stream."""
+LINKS = 4
+"""A search takes nothing longer than that for a packet unless so many after it begin as packets do, or up to the end of the data."""
+
+_LENGTHS = 5  # bytes in which a head and a length are
+_PACKET_REST, _INDEX_REST = 6, 8  # bytes after a payload, and after the index's body
+_MIN_PAYLOAD = 5  # bytes
+
+
+class Salvager(StreamReader):
+    """Reads what is whole of a stream, as a StreamReader does: after a fault it goes on with the next keyframe whose packet is
+    whole. Of a file, the index tells where that is; else it is searched for, byte by byte.
+
+    `frames` counts the lost ones, too: all of them, if the index is there or if the lengths of the damaged packets are right; else
+    those that there must have been. `uncounted` is how many more there were, if the index at the end tells that.
+
+    No packet is taken to be longer than twice the samples of its picture, and only so many bytes are checked in vain: that keeps
+    memory and time within limits whatever the data are. Raises StreamError and Truncated for the header only.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        super().__init__(file, name)
+        info = VideoInfo(self.header.width, self.header.height, self.header.fps)
+        self._longest = min(2 * info.frame_bytes + 4096, MAX_PAYLOAD)  # bytes of a payload
+        self._window = Window(file, self.size)
+        self._known = load(file, self._start)
+        self._coming = iter(self._known or ())
+        self._chained = False  # all frames since a keyframe were whole
+        self._exact = self._was_exact = True  # the number of the next packet; that of the last one that was given out
+        self._checked = 0  # bytes, in vain
+        self.uncounted = 0
+
+    def _enter(self, index: Index, keyframe: Keyframe) -> None:
+        super()._enter(index, keyframe)
+        self._window = Window(self._file, keyframe.offset)
+
+    def _read_packets(self) -> Iterator[Packet]:
+        end = None
+        while self._window.peek(0, 1) and not (end := self._index_at(0)):
+            length = self._length_at(0)
+            if not self._is_whole(0, length):
+                self._pass_fault(length)
+                continue
+            packet = self._unpack(self._window.peek(0, length))
+            self._window.skip(length)
+            self.frames += 1
+            self.size, self.packet_size = self._window.position, length
+            if packet:
+                yield packet
+                self.gap, self._was_exact = None, self._exact
+        self._finish(end or self._known)
+
+    def _unpack(self, data: bytes) -> Packet | None:
+        """A whole packet's content; None if it is of no use."""
+        source = Source(io.BytesIO(data))
+        head = source.byte()
+        payload, checksum = source.take(source.varint(MAX_PAYLOAD)), int.from_bytes(source.take(2), "little")
+        keyframe = bool(head & KEYFRAME)
+        self._chained |= keyframe
+        if not self._chained:
+            self._lose("no keyframe comes before it")
+            return None
+        try:
+            return self._packet(keyframe, head % KEYFRAME, payload, checksum)
+        except ValueError as problem:
+            self._lose(str(problem))
+            return None
+
+    def _lose(self, reason: str, exact: bool = True) -> None:
+        """The frame that is next is lost, and all up to a keyframe."""
+        self._chained = False
+        self.gap = Gap(self.gap.reason, self.gap.exact and exact) if self.gap else Gap(reason, exact)
+
+    def _pass_fault(self, length: int) -> None:
+        """Go on after something that is not a whole packet, but seems to be one of this length if that is not 0."""
+        self._lose(self._fault(length))
+        window, here = self._window, self._file.tell() if self._known else 0
+        for keyframe in self._coming:
+            if keyframe.frame > self.frames and keyframe.offset > window.position:
+                self._file.seek(self._start + keyframe.offset)
+                self._window = Window(self._file, keyframe.offset)
+                if any(byte & KEYFRAME for byte in self._window.peek(0, 1)) and self._is_whole(0, self._length_at(0)):
+                    self.frames = keyframe.frame
+                    return
+                self._checked += self._window.held
+        if self._known:
+            self._file.seek(here)
+        self._window = window
+        self._search(length)
+
+    def _search(self, length: int) -> None:
+        """Go on to the next packet or index that is whole, without an index to tell where."""
+        window = self._window
+        index = window.peek(0, 1) == MARK
+        if length and self._anything_at(length):
+            window.skip(length)
+        else:
+            window.skip(1)
+            while window.peek(0, 1) and not self._anything_at(0):
+                window.skip(1)
+            self._exact = False
+            self._lose("", exact=False)
+            if index and not window.peek(0, 1):  # no frame, but the index was damaged
+                return
+        self.frames += 1
+
+    def _finish(self, index: Index | None) -> None:
+        """Count what is lost at the end."""
+        self.size = self._window.position
+        if index is None:
+            self._lose("it ends without an index", exact=False)
+        elif self._was_exact:
+            if index.frames > self.frames or self.gap:
+                self.gap = Gap(self.gap.reason if self.gap else "their packets are missing", True)
+            self.frames = index.frames
+        else:
+            self.uncounted = max(index.frames - self.frames, 0)
+            self.gap = self.gap and Gap(self.gap.reason, True)
+
+    def _anything_at(self, ahead: int) -> bool:
+        length = self._length_at(ahead)
+        if length > EFFORT and not self._goes_on(ahead, length):
+            return False
+        return self._is_whole(ahead, length) or self._index_at(ahead) is not None
+
+    def _goes_on(self, ahead: int, length: int) -> bool:
+        """Whether what follows a packet of this length could be others, or the end."""
+        for _ in range(LINKS):
+            ahead += length
+            if self._window.peek(ahead, 1) in (b"", MARK):
+                break
+            length = self._length_at(ahead)
+            if not length:
+                return False
+        return True
+
+    def _length_at(self, ahead: int) -> int:
+        """Bytes of the packet that may begin so many bytes ahead; 0 if none does."""
+        start = self._window.peek(ahead, _LENGTHS)
+        if not start or start[0] >= 2 * KEYFRAME:
+            return 0
+        try:
+            source = Source(io.BytesIO(start[1:]))
+            length = source.varint(self._longest)
+        except (EOFError, ValueError):
+            return 0
+        return 1 + source.size + length + _PACKET_REST if length >= _MIN_PAYLOAD else 0
+
+    def _is_whole(self, ahead: int, length: int) -> bool:
+        if not length or self._checked + length > EFFORT * self._window.position + self._longest:
+            return False
+        if not self._window.peek(ahead + length - 1, 1):
+            return False
+        whole = intact(self._window.peek(ahead, length))
+        if not whole:
+            self._checked += length
+        return whole
+
+    def _index_at(self, ahead: int) -> Index | None:
+        """The whole index that begins so many bytes ahead."""
+        start = self._window.peek(ahead, _LENGTHS)
+        if start[:1] != MARK:
+            return None
+        position = self._window.position + ahead
+        source = Source(io.BytesIO(start[1:]))
+        try:
+            body = source.varint(min(2 * position, MAX_SIZE))
+        except (EOFError, ValueError):
+            return None
+        length = 1 + source.size + body + _INDEX_REST
+        if not self._is_whole(ahead, length):
+            return None
+        try:
+            return parse(self._window.peek(ahead, length), position)
+        except ValueError:
+            self._checked += length
+            return None
+
+    def _fault(self, length: int) -> str:
+        if not length:
+            return "it does not begin as a packet does"
+        if len(self._window.peek(0, length)) < length:
+            return "the stream ends inside it"
+        return "its CRC-32 does not match"
