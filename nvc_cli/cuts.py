@@ -1,0 +1,73 @@
+"""Scene cuts: a first look at each source picture, before it is coded.
+
+Where the picture before, moved block by block, is as bad a prediction as the mean of each block, there is nothing to predict from.
+Fades and noise do that for many pictures in a row, so a cut must also be a sudden change for the worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BLOCK = 8
+"""Side of blocks, in samples of the reduced picture."""
+
+RADIUS = 12
+"""Largest displacement, in samples of the reduced picture."""
+
+CUT, JUMP = 0.8, 1.5
+"""A cut has an error of this many times the texture, and this many times as much, in proportion, as the picture before."""
+
+FLOOR = 1.0
+"""Texture of noise that does not matter, in grey levels."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is seen of a picture before it is coded."""
+
+    texture: float  # mean absolute difference, in grey levels, of samples to the mean of their block
+    cut: bool  # a scene begins here
+
+
+class Lookout:
+    """Looks at pictures in order of display. The first begins a scene."""
+
+    def __init__(self) -> None:
+        self.last: Tensor | None = None
+        self.ratio = 0.0  # of the last one's prediction error to its texture
+
+    def __call__(self, luma: Tensor) -> Glance:
+        """Of an aligned picture's luma, (1, 1, H, W)."""
+        picture, last = _reduced(luma), self.last
+        self.last, texture = picture, _texture(picture)
+        if last is None:
+            return Glance(texture, True)
+        before, self.ratio = self.ratio, _prediction_error(picture, last - last.mean() + picture.mean()) / (texture + FLOOR)
+        return Glance(texture, self.ratio > max(CUT, JUMP * before))
+
+
+def _reduced(luma: Tensor) -> Tensor:
+    """By four each way, less where little would be left: (1, 1, H, W) -> (H', W')."""
+    side = min(luma.shape[2:])
+    return F.avg_pool2d(luma, 4 if side >= 128 else 2 if side >= 64 else 1)[0, 0]
+
+
+def _texture(picture: Tensor) -> float:
+    blocks = picture.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK)
+    return float((blocks - blocks.mean((2, 3), keepdim=True)).abs().mean())
+
+
+def _prediction_error(picture: Tensor, last: Tensor) -> float:
+    """Mean absolute error of blocks that are each predicted from the best place in the last picture."""
+    height, width = picture.shape
+    past = F.pad(last[None, None], (RADIUS,) * 4, mode="replicate")[0, 0]
+    least = None
+    for down in range(2 * RADIUS + 1):
+        moved = past[down : down + height].unfold(1, width, 1).transpose(0, 1)  # (displacements across, H', W')
+        error = F.avg_pool2d((moved - picture).abs()[:, None], BLOCK).amin(0)
+        least = error if least is None else torch.minimum(least, error)
+    return float(least.mean())
