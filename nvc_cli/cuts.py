@@ -29,7 +29,7 @@ FLOOR = 1.0
 class Glance:
     """What is seen of a picture before it is coded."""
 
-    texture: float  # mean absolute difference, in grey levels, of samples to the mean of their block
+    activity: float  # mean absolute difference of samples to the one beside plus to the one below, in grey levels
     cut: bool  # a scene begins here
 
 
@@ -42,12 +42,15 @@ class Lookout:
 
     def __call__(self, luma: Tensor) -> Glance:
         """Of an aligned picture's luma, (1, 1, H, W)."""
-        picture, last = _reduced(luma), self.last
-        self.last, texture = picture, _texture(picture)
+        activity, last, self.last = _activity(luma), self.last, _reduced(luma)
         if last is None:
-            return Glance(texture, True)
-        before, self.ratio = self.ratio, _prediction_error(picture, last - last.mean() + picture.mean()) / (texture + FLOOR)
-        return Glance(texture, self.ratio > max(CUT, JUMP * before))
+            return Glance(activity, True)
+        before, self.ratio = self.ratio, _prediction_error(self.last, last) / (_texture(self.last) + FLOOR)
+        return Glance(activity, self.ratio > max(CUT, JUMP * before))
+
+
+def _activity(luma: Tensor) -> float:
+    return float((luma[..., 1:] - luma[..., :-1]).abs().mean() + (luma[..., 1:, :] - luma[..., :-1, :]).abs().mean())
 
 
 def _reduced(luma: Tensor) -> Tensor:
@@ -57,13 +60,15 @@ def _reduced(luma: Tensor) -> Tensor:
 
 
 def _texture(picture: Tensor) -> float:
+    """Mean absolute difference of samples to the mean of their block."""
     blocks = picture.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK)
     return float((blocks - blocks.mean((2, 3), keepdim=True)).abs().mean())
 
 
 def _prediction_error(picture: Tensor, last: Tensor) -> float:
-    """Mean absolute error of blocks that are each predicted from the best place in the last picture."""
+    """Mean absolute error of blocks that are each predicted from the best place in the last picture, made as bright as this one."""
     height, width = picture.shape
+    last = last - last.mean() + picture.mean()
     past = F.pad(last[None, None], (RADIUS,) * 4, mode="replicate")[0, 0]
     least = None
     for down in range(2 * RADIUS + 1):

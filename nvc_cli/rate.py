@@ -34,8 +34,8 @@ GAIN, ODD = 0.2, 1.0
 KEY_SLOPE, SLOPE = 0.066, 0.085
 """What the logarithm of a keyframe's and a P-frame's bits falls by from one rate point to the next."""
 
-KEY_LEVEL, KEY_TEXTURE = -1.4, 0.7
-"""Logarithm of a keyframe's bits per pixel at rate point 0 and texture 1, and its growth with the logarithm of texture."""
+KEY_LEVEL, KEY_ACTIVITY = -1.15, 0.84
+"""Logarithm of a keyframe's bits per pixel at rate point 0 and activity 1, and its growth with the logarithm of activity."""
 
 GAP = 0.5
 """How far the logarithm of a P-frame's bits is below that of a keyframe at rate point 0, until one is seen."""
@@ -79,12 +79,12 @@ class Sizes:
     def __init__(self, pixels: int):
         self.pixels = pixels
         self.key = self.level = 0.0  # logarithms of bits at rate point 0, of a keyframe and of a P-frame
-        self.surprise = 0.0  # how far the logarithms of keyframes were above what their texture told
+        self.surprise = 0.0  # how far the logarithms of keyframes were above what their activity told
         self.seen = 0  # P-frames of this scene
 
-    def begin(self, texture: float) -> None:
-        """A scene whose first picture has this texture, in grey levels."""
-        self.key = math.log(self.pixels) + KEY_LEVEL + KEY_TEXTURE * math.log(texture + 0.1) + self.surprise
+    def begin(self, activity: float) -> None:
+        """A scene whose first picture has this activity."""
+        self.key = math.log(self.pixels) + KEY_LEVEL + KEY_ACTIVITY * math.log(activity + 0.1) + self.surprise
         self.level = self.key - GAP
         self.seen = 0
 
@@ -125,7 +125,7 @@ class OnePass:
 
     def base(self, since: int, glance: Glance) -> int:
         if glance.cut:
-            self.sizes.begin(glance.texture)
+            self.sizes.begin(glance.activity)
         window = WINDOW if self.left is None else max(len(CYCLE), min(WINDOW, self.left))
         due = window * self.share
         debt = self.debt + sum(bits - self.share for _, _, bits in self.open)
