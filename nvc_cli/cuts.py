@@ -6,11 +6,15 @@ Fades and noise do that for many pictures in a row, so a cut must also be a sudd
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+SIDE = 96
+"""Cuts are looked for in reduced pictures, whose smaller side is below this many samples."""
 
 BLOCK = 8
 """Side of blocks, in samples of the reduced picture."""
@@ -38,7 +42,7 @@ class Lookout:
 
     def __init__(self) -> None:
         self.last: Tensor | None = None
-        self.ratio = 0.0  # of the last one's prediction error to its texture
+        self.ratio = math.inf  # of the last one's prediction error to its texture; nothing is a jump from the first
 
     def __call__(self, luma: Tensor) -> Glance:
         """Of an aligned picture's luma, (1, 1, H, W)."""
@@ -54,9 +58,8 @@ def _activity(luma: Tensor) -> float:
 
 
 def _reduced(luma: Tensor) -> Tensor:
-    """By four each way, less where little would be left: (1, 1, H, W) -> (H', W')."""
-    side = min(luma.shape[2:])
-    return F.avg_pool2d(luma, 4 if side >= 128 else 2 if side >= 64 else 1)[0, 0]
+    """Halved until the smaller side is below `SIDE`: (1, 1, H, W) -> (H', W')."""
+    return F.avg_pool2d(luma, 2 ** max(0, (min(luma.shape[2:]) // SIDE).bit_length()))[0, 0]
 
 
 def _texture(picture: Tensor) -> float:

@@ -25,8 +25,8 @@ WINDOW = 24
 THRIFT, WASTE = 1 / 3, 2.0
 """The least and the most that a window is planned to take, in parts of what is due to it."""
 
-SETTLED = 2 * len(CYCLE)
-"""P-frames after which a scene is known, and the base rate point moves by one at a time."""
+APPROACH = 2
+"""Within a scene, the base rate point goes one part in so many of the way to where it should be, but one step at least."""
 
 GAIN, ODD = 0.2, 1.0
 """How much a frame of a known scene changes what is known, and the error of a logarithm beyond which that stays the same."""
@@ -69,24 +69,16 @@ class RateControl(Protocol):
         """The size in the stream of the first frame that was not told yet."""
 
 
-class Sizes:
-    """What the next frames take, learned from those before.
+class Scene:
+    """What frames of a scene take, learned from those that are known.
 
     Args:
-        pixels: of a picture.
+        key: logarithm of the bits of its keyframe at rate point 0, as far as that can be told before.
     """
 
-    def __init__(self, pixels: int):
-        self.pixels = pixels
-        self.key = self.level = 0.0  # logarithms of bits at rate point 0, of a keyframe and of a P-frame
-        self.surprise = 0.0  # how far the logarithms of keyframes were above what their activity told
-        self.seen = 0  # P-frames of this scene
-
-    def begin(self, activity: float) -> None:
-        """A scene whose first picture has this activity."""
-        self.key = math.log(self.pixels) + KEY_LEVEL + KEY_ACTIVITY * math.log(activity + 0.1) + self.surprise
-        self.level = self.key - GAP
-        self.seen = 0
+    def __init__(self, key: float):
+        self.key, self.level = key, key - GAP  # logarithms of bits at rate point 0, of a keyframe and of a P-frame
+        self.seen = 0  # P-frames that are known
 
     def bits(self, since: int, rate: int) -> float:
         """Of a frame at this rate point, `since` frames after its keyframe."""
@@ -95,16 +87,29 @@ class Sizes:
         place = PLACES[(since - 1) % len(CYCLE)] + (FIRST if since == 1 else 0.0)
         return math.exp(self.level + place - SLOPE * rate)
 
-    def learn(self, since: int, rate: int, bits: int) -> None:
-        """What such a frame really took."""
+    def learn(self, since: int, rate: int, bits: int) -> float:
+        """What such a frame really took; returns the logarithm of its ratio to what was expected."""
         error = math.log(bits / self.bits(since, rate))
         if since == 0:
             self.key += error
-            self.surprise += error / 2
             self.level += 0.0 if self.seen else error
-            return
-        self.level += max(GAIN, 1 / (self.seen + 1)) * (min(max(error, -ODD), ODD) if self.seen else error)
-        self.seen += 1
+        else:
+            self.level += max(GAIN, 1 / (self.seen + 1)) * (min(max(error, -ODD), ODD) if self.seen else error)
+            self.seen += 1
+        return error
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A frame whose size is not known yet."""
+
+    scene: Scene
+    since: int
+    rate: int
+
+    @property
+    def bits(self) -> float:
+        return self.scene.bits(self.since, self.rate)
 
 
 class OnePass:
@@ -117,32 +122,34 @@ class OnePass:
     """
 
     def __init__(self, pixels: int, share: float, frames: int | None = None):
-        self.sizes = Sizes(pixels)
-        self.share, self.left = share, frames
+        self.pixels, self.share, self.left = pixels, share, frames
+        self.scene = Scene(0.0)
+        self.surprise = 0.0  # how far logarithms of keyframes' bits were above what their activity told
         self.debt = 0.0  # bits more than were due, of frames whose size is known
-        self.open: deque[tuple[int, int, float]] = deque()  # the other frames: since, rate point, bits expected
+        self.open: deque[_Open] = deque()  # the other frames
         self.point: int | None = None
 
     def base(self, since: int, glance: Glance) -> int:
         if glance.cut:
-            self.sizes.begin(glance.activity)
+            self.scene = Scene(math.log(self.pixels * (glance.activity + 0.1) ** KEY_ACTIVITY) + KEY_LEVEL + self.surprise)
         window = WINDOW if self.left is None else max(len(CYCLE), min(WINDOW, self.left))
         due = window * self.share
-        debt = self.debt + sum(bits - self.share for _, _, bits in self.open)
+        debt = self.debt + sum(frame.bits - self.share for frame in self.open)
         budget = min(max(due - debt, THRIFT * due), WASTE * due)
-        point = _finest(lambda base: sum(self.sizes.bits(s, rate_point(base, s)) for s in range(since, since + window)), budget)
+        point = _finest(lambda base: sum(self.scene.bits(s, rate_point(base, s)) for s in range(since, since + window)), budget)
         if self.point is not None and not glance.cut:
-            step = 1 if self.sizes.seen >= SETTLED else len(CYCLE)
+            step = max(1, abs(point - self.point) // APPROACH)
             point = min(max(point, self.point - step), self.point + step)
-        rate = rate_point(point, since)
-        self.open.append((since, rate, self.sizes.bits(since, rate)))
+        self.open.append(_Open(self.scene, since, rate_point(point, since)))
         self.point, self.left = point, None if self.left is None else self.left - 1
         return point
 
     def took(self, bits: int) -> None:
-        since, rate, _ = self.open.popleft()
+        frame = self.open.popleft()
         self.debt += bits - self.share
-        self.sizes.learn(since, rate, bits)
+        error = frame.scene.learn(frame.since, frame.rate, bits)
+        if frame.since == 0:
+            self.surprise += error / 2
 
 
 def _finest(bits: Callable[[int], float], budget: float) -> int:
