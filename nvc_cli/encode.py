@@ -77,13 +77,14 @@ class Amount(click.ParamType):
     """A number with k, M or G behind it for thousands, millions or billions."""
 
     name = "N[k|M|G]"
+    UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
     def convert(self, value, param, ctx) -> int:
-        match = re.fullmatch(r"(\d+\.?\d*|\.\d+)([kKMG]?)", value)
-        amount = int(Fraction(match[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[match[2].replace("K", "k")]) if match else 0
-        if not amount:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)", value)
+        amount = Fraction(match[1]) * self.UNITS[match[2]] if match else Fraction(0)
+        if not amount or amount.denominator > 1:
             self.fail(f"{value!r} is not an amount like 800000, 800k or 1.5M", param, ctx)
-        return amount
+        return int(amount)
 
 
 class Thresholds(click.ParamType):
