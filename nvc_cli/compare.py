@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 NVC = "nvc"
+ONE_KEYFRAME = ("--keyint", "0", "--no-scenecut")  # what the anchors are told, too
 DEFAULT_ANCHORS = "x264,x265,x264-ultrafast,svtav1"
 
 
@@ -249,7 +250,7 @@ def _nvc_point(clip: Clip, folder: Path, settings: Settings, qp: str) -> Point:
     nvc = [sys.executable, "-m", "nvc_cli"]
     choices = {"--qp": qp, "--model": settings.model, "--filter": settings.filter, "--decision": settings.decision, "--references": settings.references}
     options = [str(word) for pair in {**choices, "--threads": settings.threads}.items() for word in pair]
-    encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, "--json", "-y"], settings.threads)
+    encoding = run_json([*nvc, "encode", str(clip.path), "-o", str(coded), *options, *ONE_KEYFRAME, "--json", "-y"], settings.threads)
     weights = ["--model", settings.model] if settings.model.endswith(".safetensors") else []
     decoding = run_json([*nvc, "decode", str(coded), "-o", str(decoded), *weights, "--json", "-y"], settings.threads)
     return _point(NVC, float(qp), clip, coded, decoded, encoding["fps"], decoding["fps"])

@@ -152,14 +152,14 @@ def load(source: Path) -> Clip:
 
 def code_with_nvc(source: Path, targets: Targets, model: str, qp: float, threads: int) -> list[Result]:
     """Encode with nvc and decode without and with enhancement, each in a process of its own as a user would."""
-    from nvc_cli.compare import run_json
+    from nvc_cli.compare import ONE_KEYFRAME, run_json
 
     def nvc(step: str, source: Path, target: Path, *options: str) -> float:
         _say(f"nvc {step} {source.name} -o {target.name} {' '.join(options)}".rstrip())
         command = [sys.executable, "-m", "nvc_cli", step, str(source), "-o", str(target), *options, "--json", "-y"]
         return run_json(command, threads)["fps"]
 
-    encode_fps = nvc("encode", source, targets.stream, "--qp", f"{qp:g}", "--model", model, "--threads", str(threads))
+    encode_fps = nvc("encode", source, targets.stream, "--qp", f"{qp:g}", "--model", model, "--threads", str(threads), *ONE_KEYFRAME)
     results = []
     for name, target, options in (("nvc", targets.decoded, []), ("nvc enhanced", targets.enhanced, ["--enhance"])):
         decode_fps = nvc("decode", targets.stream, target, *options)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
 from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
+from nvc_cli.rate import OnePass, RateControl, Target
 from nvc_cli.runtime import choose_device, load_model, runtime_options
 
+if TYPE_CHECKING:
+    from nvc_cli.stream import Header
+
 SMALLEST, LARGEST = 16, 8192
+STDIN = "-"
+DEFAULT_QP = 3.0
+
+TOLERANCE = 0.05
+"""A rate that is further from the one asked for is worth a line."""
 
 
 class Size(click.ParamType):
@@ -61,6 +73,20 @@ class Quality(click.ParamType):
         return qp
 
 
+class Amount(click.ParamType):
+    """A number with k, M or G behind it for thousands, millions or billions."""
+
+    name = "N[k|M|G]"
+    UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+    def convert(self, value, param, ctx) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)", value)
+        amount = Fraction(match[1]) * self.UNITS[match[2]] if match else Fraction(0)
+        if not amount or amount.denominator > 1:
+            self.fail(f"{value!r} is not an amount like 800000, 800k or 1.5M", param, ctx)
+        return int(amount)
+
+
 class Thresholds(click.ParamType):
     """Four thresholds and a factor."""
 
@@ -77,8 +103,12 @@ class Thresholds(click.ParamType):
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", help="Where the stream goes; - for standard output.")
-@click.option("--qp", type=Quality(), default=3.0, show_default=True, help="Quality: 0 (best picture) to 7 (smallest file), in steps of 1/8.")
-@click.option("--keyint", type=click.IntRange(0), default=0, show_default=True, help="Frames from keyframe to keyframe; 0: only the first is one.")
+@click.option("--qp", type=Quality(), default=None, help=f"Quality: 0 (best picture) to 7 (smallest file), in steps of 1/8.  [default: {DEFAULT_QP:g}]")
+@click.option("--bitrate", type=Amount(), default=None, metavar="N[k|M|G]", help="Instead of a quality: bits per second; 500k are 500 000.")
+@click.option("--target-size", type=Amount(), default=None, metavar="N[k|M|G]", help="Instead of a quality: bytes of the whole file; 10M are 10 000 000.")
+@click.option("--two-pass", is_flag=True, help="Look at the whole file before, for an even quality at that rate; takes a third more time.")
+@click.option("--keyint", type=click.IntRange(0), default=256, show_default=True, help="Most frames from keyframe to keyframe; 0: no limit.")
+@click.option("--scenecut/--no-scenecut", default=True, show_default=True, help="Begin scenes with a keyframe.")
 @click.option(
     "--filter", "filtering", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="The in-loop filter; auto decides frame by frame."
 )
@@ -103,8 +133,12 @@ class Thresholds(click.ParamType):
 def command(
     source: str,
     target: str,
-    qp: float,
+    qp: float | None,
+    bitrate: int | None,
+    target_size: int | None,
+    two_pass: bool,
     keyint: int,
+    scenecut: bool,
     filtering: str,
     decision: str,
     thresholds: Heuristic | None,
@@ -130,6 +164,11 @@ def command(
     if STDOUT == target == recon:
         raise click.UsageError("the stream and --recon cannot both go to standard output")
     rule = _decision(filtering, decision, thresholds)
+    aim = _aim(qp, bitrate, target_size)
+    if two_pass and not isinstance(aim, Target):
+        raise click.UsageError("--two-pass is for --bitrate or --target-size; a quality needs only one")
+    if two_pass and _is_pipe(source):
+        raise click.UsageError(f"--two-pass reads its input twice, which {'a pipe' if source == STDIN else source} cannot be; write it to a file first")
     check_target(target, overwrite)
     from nvc_cli.video import open_reader, open_writer
 
@@ -149,17 +188,29 @@ def command(
         from nvc_cli.decoder import Decoder
         from nvc_cli.encoder import Encoder
         from nvc_cli.stream import Header, StreamWriter
+        from nvc_cli.twopass import TwoPass, draft
 
-        # The stream is published last, so it appears only when the reconstruction is whole, too.
-        file = stack.enter_context(publish(target, overwrite))
-        writer = stack.enter_context(open_writer(recon, info, overwrite)) if recon else None
         header = Header(
             info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash
         )
-        encoder = Encoder(weights, qp, keyint, rule, place, references)
+        # The stream is published last, so it appears only when the reconstruction is whole, too.
+        file = stack.enter_context(publish(target, overwrite))
+        writer = stack.enter_context(open_writer(recon, info, overwrite)) if recon else None
+        begin, count = time.monotonic(), info.frames or frames
+        control: float | RateControl = aim
+        if isinstance(aim, Target):
+            if aim.size and not count:
+                count = _count(source, size, fps, two_pass)
+            control = _one_pass(aim, header, count)
+            if two_pass:
+                encoder = Encoder(weights, control, keyint, False, place, 1, scenecut, draft=True)
+                with open_reader(source, size, fps, frames) as again:
+                    drafted = draft(again, encoder, header, Meter(info, count, "first pass"))
+                control = TwoPass(drafted, _budget(aim, header, len(drafted)))
+        encoder = Encoder(weights, control, keyint, rule, place, references, scenecut)
         verifier = Decoder(header, weights, False, place, target) if verify else None
         with StreamWriter(file, header) as stream:
-            meter = Meter(info, info.frames if frames is None else min(frames, info.frames or frames), "encoding")
+            meter = Meter(info, count, "encoding", begin)
             for frame in chain(reader, [None]):
                 with meter.frame():
                     ready = encoder.finish() if frame is None else encoder.encode(frame)
@@ -167,12 +218,15 @@ def command(
                         for encoded in ready:
                             verifier.decode(encoded.packet)
                 for encoded in ready:
-                    size = stream.write(encoded.packet)
+                    length = stream.write(encoded.packet)
+                    encoder.took(length)
                     if writer:
                         writer.write(encoded.picture)
-                    meter.count(size)
+                    meter.count(length)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
+    if isinstance(aim, Target):
+        _tell_miss(summary.bytes, aim.bits(summary.frames, info.fps) / 8)
     if verify:
         click.echo(f"verified: all {summary.frames} frames decode to the pictures of the encoder", err=True)
 
@@ -184,3 +238,49 @@ def _decision(filtering: str, decision: str, thresholds: Heuristic | None) -> De
     if filtering != "auto":
         return filtering == "on"
     return {"rd": LookAhead(), "learned": Learned(), "heuristic": thresholds or Heuristic()}[decision]
+
+
+def _aim(qp: float | None, bitrate: int | None, size: int | None) -> float | Target:
+    """The options about quality and rate as one."""
+    if sum(option is not None for option in (qp, bitrate, size)) > 1:
+        raise click.UsageError("--qp, --bitrate and --target-size exclude each other; give one of them")
+    if bitrate or size:
+        return Target(bitrate, size)
+    return DEFAULT_QP if qp is None else qp
+
+
+def _is_pipe(source: str) -> bool:
+    return source == STDIN or (os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source))
+
+
+def _count(source: str, size: tuple[int, int] | None, fps: Fraction | None, twice: bool) -> int:
+    """The number of frames of a source that does not tell it. NvcError where that cannot be read `twice`."""
+    from nvc_cli.video import open_reader
+
+    if not twice:
+        name, other = ("standard input", "") if source == STDIN else (source, " or --two-pass")
+        raise NvcError(f"{name} does not tell its number of frames, which --target-size needs; give --frames, or use --bitrate{other}")
+    with open_reader(source, size, fps) as reader:
+        return sum(1 for _ in reader)
+
+
+def _budget(target: Target, header: Header, frames: int) -> float:
+    """Bits for all packets together."""
+    from nvc_cli.index import END_MARKER, Index
+    from nvc_cli.stream import pack_header
+
+    return target.bits(frames, header.fps) - 8 * (len(pack_header(header)) + len(Index().pack()) + len(END_MARKER))
+
+
+def _one_pass(target: Target, header: Header, frames: int | None) -> OnePass:
+    share = _budget(target, header, frames) / frames if frames else target.bits(1, header.fps)
+    return OnePass(header.width * header.height, share, frames)
+
+
+def _tell_miss(size: int, asked: float) -> None:
+    """Say so where a stream's bytes are far from those that were asked for."""
+    off = size / asked - 1
+    if abs(off) > TOLERANCE:
+        more, few = ("larger", "few") if off > 0 else ("smaller", "many")
+        reason = f"the clip is too short to make up for its keyframes, or no quality from 0 to 7 takes so {few} bits"
+        click.echo(f"nvc: the file is {100 * abs(off):.0f} % {more} than was asked for; {reason}", err=True)

@@ -16,8 +16,10 @@ from models.quality import distortion
 from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model
+from nvc_cli.cuts import Lookout
 from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead, Moment
 from nvc_cli.frame import Frame
+from nvc_cli.rate import RateControl
 from nvc_cli.stream import Packet, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
 
@@ -62,17 +64,25 @@ class Encoder:
 
     Args:
         model: from `models.weights.load`.
-        qp: 0 (best picture) to 7 (smallest file), in steps of 1/8.
-        keyint: distance of keyframes; 0: only the first frame is one.
+        qp: 0 (best picture) to 7 (smallest file), in steps of 1/8; or what finds the rate point of each frame.
+        keyint: largest distance of keyframes; 0: no limit.
         decision: when the in-loop filter is on: True, False, or how to find out.
         device: where the model is.
         references: how many earlier pictures are searched, 1 to 8.
+        scenecut: keyframes at scene cuts, too.
+        draft: only what frames take matters, and that about: a faster search, and no enhancer.
     """
 
-    def __init__(self, model: Model, qp: float, keyint: int, decision: Decision, device: torch.device, references: int = REFERENCES):
+    def __init__(
+        self, model: Model, qp: float | RateControl, keyint: int, decision: Decision, device: torch.device,
+        references: int = REFERENCES, scenecut: bool = False, draft: bool = False,
+    ):  # fmt: skip
         self.codec, self.device = model.codec, device
-        self.base, self.keyint, self.decision = round(qp * 8), keyint, decision
-        self.search = Search(reach=64, references=references)
+        self.control = None if isinstance(qp, int | float) else qp
+        self.base, self.keyint, self.decision = 0 if self.control else round(qp * 8), keyint, decision
+        self.search = Search(reach=64, thorough=not draft, references=references)
+        self.lookout = Lookout() if scenecut or self.control else None
+        self.scenecut, self.draft = scenecut, draft
         self.since = 0  # frames since the keyframe
         self.ways: list[_Way] = []
         self.last: _Coded | None = None  # the frame that was given out last
@@ -80,14 +90,15 @@ class Encoder:
     @torch.inference_mode()
     def encode(self, frame: Frame) -> list[Encoded]:
         """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead."""
-        source = to_picture(frame, self.device)
-        if not self.ways or (self.keyint and self.since >= self.keyint):
+        source, done = to_picture(frame, self.device), []
+        glance = self.lookout(source.y) if self.lookout else None
+        if (self.keyint and self.since >= self.keyint) or (self.scenecut and glance.cut):
             done = self.finish()
+        if not self.ways:
             self.since = 0
-            self.ways = [self._keyframe(frame, source)]
-        else:
-            done = []
-            self.ways = self._follow(frame, source)
+        if self.control:
+            self.base = self.control.base(self.since, glance)
+        self.ways = self._follow(frame, source) if self.ways else [self._keyframe(frame, source)]
         self.since += 1
         return done + self._decided()
 
@@ -99,6 +110,11 @@ class Encoder:
         left = _cheapest(self.ways).open
         self.ways = []
         return [self._packed(coded) for coded in left]
+
+    def took(self, size: int) -> None:
+        """Tell the rate control what the next frame that was given out took in the stream, in bytes."""
+        if self.control:
+            self.control.took(8 * size)
 
     @property
     def state(self) -> State:
@@ -170,7 +186,7 @@ class Encoder:
     def _enhancer_helps(self, following: _Coded) -> bool:
         """Whether the out-of-loop filter, which knows the following picture, brings the last one closer to its source."""
         last = self.last
-        if last is None:
+        if last is None or self.draft:
             return False
         better = self.codec.enhance(last.state, self._tensor(last.rate), following.state.picture, self._tensor(following.rate)).rounded()
         return _error(better, last.source) < _error(last.state.picture, last.source)

@@ -31,11 +31,11 @@ class Summary:
 
 
 class Meter:
-    """Counts frames and bytes, and shows them on a terminal."""
+    """Counts frames and bytes, and shows them on a terminal. Time counts from `begin` of the monotonic clock, or from now."""
 
-    def __init__(self, info: VideoInfo, total: int | None, verb: str):
+    def __init__(self, info: VideoInfo, total: int | None, verb: str, begin: float | None = None):
         self.info, self.frames, self.bytes = info, 0, 0
-        self.begin = time.monotonic()
+        self.begin = time.monotonic() if begin is None else begin
         self.times: list[float] = []
         self.bar = tqdm(total=total, desc=verb, unit="frame", file=sys.stderr, disable=None if sys.stderr.isatty() else True)
 

@@ -82,7 +82,7 @@ def test_nvc_is_called_with_what_was_asked(tmp_path, stand_in):
     run("--output", str(tmp_path), "--model", "base", "--qp", "2.5", "--threads", "3")
     encode, plain, enhanced = stand_in.commands
     assert encode[3:5] == ["encode", str(stand_in.source)]
-    assert encode[7:] == ["--qp", "2.5", "--model", "base", "--threads", "3", "--json", "-y"]
+    assert encode[7:] == ["--qp", "2.5", "--model", "base", "--threads", "3", "--keyint", "0", "--no-scenecut", "--json", "-y"]
     assert plain[7:] == ["--json", "-y"]
     assert enhanced[7:] == ["--enhance", "--json", "-y"]
 

@@ -21,9 +21,10 @@ from models.quality import distortion
 from nvc_cli.decision import Decision, LookAhead
 from nvc_cli.decoder import Decoder
 from nvc_cli.encoder import Encoded, Encoder
-from nvc_cli.frame import Color, Frame
-from nvc_cli.stream import Header, StreamReader, picture_checksum
+from nvc_cli.frame import Color, Frame, VideoInfo
+from nvc_cli.stream import Header, Packet, StreamReader, picture_checksum
 from nvc_cli.tensors import to_picture
+from nvc_cli.video import open_writer
 from tests.nvc_cli.conftest import pictures
 
 Clip = Callable[..., Path]
@@ -97,6 +98,81 @@ def test_look_ahead_gives_every_frame_once_and_costs_no_more_than_a_fixed_flag(k
         assert all(np.array_equal(a.y, b.y) for a, b in pairs) and len(encoded) == 7
         assert [e.packet.keyframe for e in encoded] == [t == 0 or bool(keyint and t % keyint == 0) for t in range(7)]
     assert cost(best) <= min(cost(coded(False)), cost(coded(True)))
+
+
+def packets(path: Path) -> list[Packet]:
+    with path.open("rb") as file:
+        return list(StreamReader(file, path.name))
+
+
+@pytest.fixture(scope="session")
+def two_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four frames of one scene, three of another."""
+    path = tmp_path_factory.mktemp("scenes") / "two.y4m"
+    noise = np.random.default_rng(0).integers(-60, 60, (8, 12))
+    with open_writer(str(path), VideoInfo(48, 32, Fraction(25))) as writer:
+        for t, frame in enumerate(pictures(48, 32, 7)):
+            luma = np.kron(128 + noise, np.ones((4, 4))).astype(np.uint8) if t < 4 else frame.y
+            writer.write(Frame(luma, frame.u, frame.v))
+    return path
+
+
+@pytest.mark.parametrize("options, keyframes", [
+    (["--keyint", "0"], [0, 4]),
+    (["--keyint", "2"], [0, 2, 4, 6]),
+    (["--keyint", "0", "--no-scenecut"], [0]),
+    (["--keyint", "3", "--decision", "rd", "--bitrate", "300k"], [0, 3, 4]),
+    (["--keyint", "3", "--no-scenecut", "--bitrate", "300k"], [0, 3, 6]),
+    (["--bitrate", "300k", "--two-pass"], [0, 4]),
+], ids=lambda value: " ".join(map(str, value)))
+def test_keyframes_are_at_scene_cuts_and_no_further_apart_than_allowed(
+    done: Run, two_scenes: Path, model: str, tmp_path: Path, options: list[str], keyframes: list[int]
+) -> None:
+    result = done("encode", two_scenes, "-o", tmp_path / "a.nvc", "--model", model, "--references", "1", "--verify", *options)
+    assert [t for t, packet in enumerate(packets(tmp_path / "a.nvc")) if packet.keyframe] == keyframes
+    assert "all 7 frames" in result.stderr
+
+
+@pytest.mark.parametrize("options, suffix, tolerance", [
+    (["--bitrate", "60k"], ".y4m", 0.05),
+    (["--target-size", "7200"], ".yuv", 0.05),
+    (["--target-size", "0.0072M", "--two-pass"], ".mkv", 0.02),
+], ids=["bitrate", "size of raw video", "two passes over a container"])
+def test_the_size_is_as_asked(done: Run, clip: Clip, tmp_path: Path, options: list[str], suffix: str, tolerance: float) -> None:
+    """24 frames, 25 a second."""
+    result = done("encode", clip(frames=24, suffix=suffix), "-o", tmp_path / "a.nvc", "--filter", "off", "--references", "1", *options)
+    assert (tmp_path / "a.nvc").stat().st_size == pytest.approx(7200, rel=tolerance)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_pipe_takes_a_bitrate(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    source = clip().read_bytes()
+    done("encode", "-", "-o", tmp_path / "a.nvc", "--model", model, "--bitrate", "1M", input=source)
+    done("encode", "-", "-o", tmp_path / "b.nvc", "--model", model, "--target-size", "20k", "--frames", "3", input=source)
+    assert len(packets(tmp_path / "a.nvc")) == len(packets(tmp_path / "b.nvc")) == 3
+
+
+def test_a_size_needs_the_number_of_frames(refused: Refused, clip: Clip, model: str, tmp_path: Path) -> None:
+    arguments = ["-o", tmp_path / "a.nvc", "--model", model, "--target-size", "20k"]
+    line = refused("encode", clip(suffix=".mkv"), *arguments)
+    assert "number of frames" in line and "--frames" in line and "--two-pass" in line
+    line = refused("encode", "-", *arguments, input=clip().read_bytes())
+    assert "standard input" in line and "number of frames" in line and "--two-pass" not in line
+
+
+def test_a_rate_out_of_reach_is_told(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    few = done("encode", clip(), "-o", tmp_path / "a.nvc", "--model", model, "--bitrate", "1")
+    many = done("encode", clip(), "-o", tmp_path / "b.nvc", "--model", model, "--target-size", "1G", "--two-pass")
+    assert "larger than was asked for" in few.stderr and "smaller than was asked for" in many.stderr
+    assert packets(tmp_path / "a.nvc")[-1].rate == 63 and packets(tmp_path / "b.nvc")[0].rate == 0
+
+
+def test_two_passes_need_a_file(nvc: Run, clip: Clip, tmp_path: Path) -> None:
+    result = nvc("encode", "-", "-o", tmp_path / "a.nvc", "--bitrate", "1M", "--two-pass", input=clip().read_bytes())
+    assert result.exit_code == 2 and "a pipe" in result.stderr
+    os.mkfifo(tmp_path / "pipe")
+    result = nvc("encode", tmp_path / "pipe", "-o", tmp_path / "a.nvc", "--bitrate", "1M", "--two-pass")
+    assert result.exit_code == 2 and "reads its input twice" in result.stderr
 
 
 def test_verify_stops_at_a_frame_that_decodes_to_something_else(
@@ -210,6 +286,16 @@ def test_a_full_standard_output(clip: Clip, model: str) -> None:
     ["--qp", "nan"],
     ["--qp", "good"],
     ["--keyint", "-1"],
+    ["--bitrate", "0"],
+    ["--bitrate", "-5k"],
+    ["--bitrate", "fast"],
+    ["--bitrate", "5T"],
+    ["--target-size", "1.5"],
+    ["--target-size", "k"],
+    ["--qp", "3", "--bitrate", "500k"],
+    ["--bitrate", "500k", "--target-size", "1M"],
+    ["--two-pass"],
+    ["--two-pass", "--qp", "3"],
     ["--frames", "0"],
     ["--filter", "maybe"],
     ["--decision", "maybe"],
