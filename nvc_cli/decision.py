@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from models.cycle import CYCLE
 
-
-POLICY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+POLICY = (3.908, 1.154, 0.858, 0.651, -0.274, -0.854, 0.0, -1.158, 0.0)
 """Weights of the learned policy."""
 
 
