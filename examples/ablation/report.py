@@ -162,10 +162,10 @@ class Study:
         rows = []
         for clip, gains in self.drift():
             size = len(gains) // quarters
-            rows.append((clip, *(f"{mean(gains[k * size : (k + 1) * size]):+.3f}" for k in range(quarters))))
-        frames = len(self.long[0].psnr)
-        head = ("clip", *(f"frames {k * frames // quarters} to {(k + 1) * frames // quarters - 1}" for k in range(quarters)))
-        return f"PSNR with the heuristic less that with the filter off, dB, {frames} frames at qp {self.long[0].qp:g}.\n\n" + table(head, rows)
+            rows.append((clip, len(gains), *(f"{mean(gains[k * size : (k + 1) * size]):+.3f}" for k in range(quarters))))
+        frames = max(len(run.psnr) for run in self.long)
+        head = ("clip", "frames", *(f"{part} quarter" for part in ("first", "second", "third", "last")))
+        return f"PSNR with the heuristic less that with the filter off, dB, {frames} frames or all there are, at qp {self.long[0].qp:g}.\n\n" + table(head, rows)
 
     def _complexity(self) -> str:
         costs = self.costs
