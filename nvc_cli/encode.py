@@ -201,7 +201,7 @@ def command(
         if isinstance(aim, Target):
             if aim.size and not count:
                 count = _count(source, size, fps, two_pass)
-            control = _one_pass(aim, header, count)
+            control = _one_pass(aim, header, count, keyint)
             if two_pass:
                 encoder = Encoder(weights, control, keyint, False, place, 1, scenecut, draft=True)
                 with open_reader(source, size, fps, frames) as again:
@@ -272,9 +272,9 @@ def _budget(target: Target, header: Header, frames: int) -> float:
     return target.bits(frames, header.fps) - 8 * (len(pack_header(header)) + len(Index().pack()) + len(END_MARKER))
 
 
-def _one_pass(target: Target, header: Header, frames: int | None) -> OnePass:
+def _one_pass(target: Target, header: Header, frames: int | None, keyint: int) -> OnePass:
     share = _budget(target, header, frames) / frames if frames else target.bits(1, header.fps)
-    return OnePass(header.width * header.height, share, frames)
+    return OnePass(header.width * header.height, share, frames, keyint)
 
 
 def _tell_miss(size: int, asked: float) -> None:

@@ -119,10 +119,11 @@ class OnePass:
         pixels: of a picture.
         share: bits of a frame.
         frames: of the clip; None where nobody knows.
+        keyint: largest distance of keyframes; 0: no limit.
     """
 
-    def __init__(self, pixels: int, share: float, frames: int | None = None):
-        self.pixels, self.share, self.left = pixels, share, frames
+    def __init__(self, pixels: int, share: float, frames: int | None = None, keyint: int = 0):
+        self.pixels, self.share, self.left, self.keyint = pixels, share, frames, keyint
         self.scene = Scene(0.0)
         self.surprise = 0.0  # how far logarithms of keyframes' bits were above what their activity told
         self.debt = 0.0  # bits more than were due, of frames whose size is known
@@ -136,7 +137,8 @@ class OnePass:
         due = window * self.share
         debt = self.debt + sum(frame.bits - self.share for frame in self.open)
         budget = min(max(due - debt, THRIFT * due), WASTE * due)
-        point = _finest(lambda base: sum(self.scene.bits(s, rate_point(base, s)) for s in range(since, since + window)), budget)
+        coming = [s % self.keyint if self.keyint else s for s in range(since, since + window)]
+        point = _finest(lambda base: sum(self.scene.bits(s, rate_point(base, s)) for s in coming), budget)
         if self.point is not None and not glance.cut:
             step = max(1, abs(point - self.point) // APPROACH)
             point = min(max(point, self.point - step), self.point + step)

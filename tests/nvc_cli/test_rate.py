@@ -54,12 +54,13 @@ class Run:
         return self.bits[first:].mean() / share - 1
 
 
-def simulate(control: RateControl, scenes: Sequence[Scene], delay: int = 0, factor: float = 1.0, seed: int = 0) -> Run:
-    """Encode scenes; sizes become known `delay` frames later."""
+def simulate(control: RateControl, scenes: Sequence[Scene], delay: int = 0, factor: float = 1.0, seed: int = 0, keyint: int = 1000) -> Run:
+    """Encode scenes, with keyframes in between; sizes become known `delay` frames later."""
     rng, bits, bases, drafted = np.random.default_rng(seed), [], [], []
     for scene in scenes:
-        for since in range(scene.frames):
-            base = control.base(since, Glance(scene.activity, since == 0))
+        for place in range(scene.frames):
+            since = place % keyint
+            base = control.base(since, Glance(scene.activity, place == 0))
             assert 0 <= base <= 63
             rate = rate_point(base, since)
             bits.append(round(factor * scene.bits(since, rate, rng.normal(0, 0.1))))
@@ -81,6 +82,13 @@ def test_one_pass_holds_the_rate(name: str, kbps: int, known: bool) -> None:
     run = simulate(OnePass(PIXELS, share, sum(s.frames for s in scenes) if known else None), scenes)
     assert abs(run.deviation(share)) < 0.03
     assert abs(run.deviation(share, 32)) < 0.03
+
+
+@pytest.mark.parametrize("frames", [33, 49, 200])
+def test_keyframes_to_come_are_planned_for(frames: int) -> None:
+    """Where the last frame is a keyframe, the frames before it have to save for it."""
+    planned, surprised = (simulate(OnePass(PIXELS, 16000, frames, keyint), [Scene(frames)], keyint=16).deviation(16000) for keyint in (16, 0))
+    assert abs(planned) < 0.1 and abs(planned) < abs(surprised)
 
 
 def test_sizes_that_are_told_late() -> None:
