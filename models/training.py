@@ -181,7 +181,9 @@ class Trainer:
     ):
         self.settings, self.clips, self.log, self.on_save = settings, clips, log, on_save
         self.stages = select(settings.preset, settings.stages)
-        self.kept = initial is not None and all(stage.only == ENHANCER for stage in self.stages)
+        self.originals: dict[str, Tensor] | None = None  # parameters of all but the enhancer, where these are kept
+        if initial is not None and all(stage.only == ENHANCER for stage in self.stages):
+            self.originals = {name: p for name, p in initial.parameters.items() if not name.startswith(ENHANCER)}
         self.random = Random(settings.seed)
         torch.manual_seed(settings.seed)
         device = settings.device
@@ -189,7 +191,7 @@ class Trainer:
         if initial is not None:
             try:
                 self.codec.load_state_dict({**self.codec.state_dict(), **initial.parameters})
-                if self.kept:
+                if self.originals:
                     restore(self.codec, initial.integers)
             except (RuntimeError, KeyError):
                 raise ValueError(f"the weights to begin with are not of the preset {settings.preset}; choose others, or another preset") from None
@@ -232,7 +234,7 @@ class Trainer:
                 if tally.steps:
                     self._report(current, tally, cost / yardstick, cost)
                 begun = any(other.exact and other.name in progress.stages for other in self.stages)  # a checkpoint holds exponents
-                if stage.exact and not self.codec.exact and not begun and not self.kept:
+                if stage.exact and not self.codec.exact and not begun and not self.originals:
                     self._calibrate(self.codec)
                 self.codec.exact = stage.exact
                 for name, p in self.codec.named_parameters():
@@ -306,8 +308,9 @@ class Trainer:
             with self._autocast():
                 better = self.codec.enhancer(coded.picture, coded.context, coded.following, coded.rate, coded.following_rate)
             loss = (distortion(better, coded.source) + 0.5).log().mean()
-            after, gain = (values.mean() / REUSED for values in (psnr(better, coded.source), psnr(better, coded.source) - psnr(coded.picture, coded.source)))
-            tally.add(loss=loss / REUSED, psnr=after * stage.length, enhancer=gain)
+            after = psnr(better, coded.source)
+            gain = after - psnr(coded.picture, coded.source)
+            tally.add(loss=loss / REUSED, psnr=after.mean() * stage.length / REUSED, enhancer=gain.mean() / REUSED)
             yield loss
 
     def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> list[Trained]:
@@ -338,7 +341,7 @@ class Trainer:
             torch._foreach_lerp_(*(list(side) for side in zip(*pairs)), 1 - decay)
 
     def _cost(self, stage: Stage) -> int:
-        """FLOP of one step: those of the convolutions, forward and, where the whole codec learns, twice as many backward.
+        """FLOP of one step: those of the convolutions, forward and, unless only the coder of vectors learns, twice as many backward.
 
         Measured forward only, since PyTorch counts the backward pass of depth-wise convolutions as if they were full.
         Nothing that training depends on is touched: the random numbers are others. Compiles what the stage needs on the way.
@@ -382,7 +385,7 @@ class Trainer:
     def finished_codec(self) -> Codec:
         """A codec with the averaged weights, calibrated: what is worth keeping of the training so far."""
         codec = deepcopy(self.average)
-        if not self.kept:
+        if not self.originals:
             self._calibrate(codec)
         return codec
 

@@ -17,6 +17,24 @@ POLICY = (3.908, 1.154, 0.858, 0.651, -0.274, -0.854, 0.0, -1.158, 0.0)
 
 
 @dataclass(frozen=True)
+class Moment:
+    """What is known of a P-frame when its flag is decided on, without looking ahead."""
+
+    off: float  # the picture's error without the filter
+    on: float  # and with it
+    since: int  # frames since the keyframe
+    base: int  # rate point that was asked for
+    last: bool  # the flag of the frame before; that of a keyframe is False
+
+    @property
+    def features(self) -> list[float]:
+        """What the policy weighs: the gain in percent and its sign, the last flag, quality, age, and the place in the quality cycle."""
+        gain = 100 * (self.off - self.on) / max(self.off, 1e-9)
+        places = [float((self.since - 1) % len(CYCLE) == place) for place in range(len(CYCLE))]
+        return [math.tanh(gain), math.copysign(1.0, gain), float(self.last), self.base / 32 - 1, math.log2(self.since) / 4, *places]
+
+
+@dataclass(frozen=True)
 class Heuristic:
     """On where the filter takes away more than the part θ(m_qc) · p_f^(since - 1) of the picture's error.
 
@@ -38,9 +56,10 @@ class Heuristic:
         if len(self.thresholds) != len(CYCLE):
             raise ValueError(f"the quality cycle has {len(CYCLE)} places, so there are as many thresholds, not {len(self.thresholds)}")
 
-    def __call__(self, off: float, on: float, since: int) -> bool:
-        """Whether the filter is on, given the picture's error without and with it, `since` frames after the keyframe."""
-        return off - on > off * self.thresholds[(since - 1) % len(CYCLE)] * self.progress ** (since - 1)
+    def __call__(self, moment: Moment) -> bool:
+        """Whether the filter is on."""
+        place = moment.since - 1
+        return moment.off - moment.on > moment.off * self.thresholds[place % len(CYCLE)] * self.progress**place
 
 
 @dataclass(frozen=True)
@@ -56,24 +75,6 @@ class LookAhead:
     """
 
     frames: int = 8
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What is known of a P-frame when its flag is decided on, without looking ahead."""
-
-    off: float  # the picture's error without the filter
-    on: float  # and with it
-    since: int  # frames since the keyframe
-    base: int  # rate point that was asked for
-    last: bool  # the flag of the frame before; that of a keyframe is False
-
-    @property
-    def features(self) -> list[float]:
-        """What the policy weighs: the gain in percent and its sign, the last flag, quality, age, and the place in the quality cycle."""
-        gain = 100 * (self.off - self.on) / max(self.off, 1e-9)
-        places = [float((self.since - 1) % len(CYCLE) == place) for place in range(len(CYCLE))]
-        return [math.tanh(gain), math.copysign(1.0, gain), float(self.last), self.base / 32 - 1, math.log2(self.since) / 4, *places]
 
 
 @dataclass(frozen=True)

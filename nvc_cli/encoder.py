@@ -17,7 +17,7 @@ from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model
 from nvc_cli.cuts import Lookout
-from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead, Moment
+from nvc_cli.decision import Decision, LookAhead, Moment
 from nvc_cli.frame import Frame
 from nvc_cli.rate import RateControl
 from nvc_cli.stream import Packet, picture_checksum
@@ -149,9 +149,7 @@ class Encoder:
         coded = [_Coded(frame, source, state, rate, False, flag, payload, moment) for flag, state in zip(flags, states)]
         if len(coded) == 1:
             return [way.then(coded[0], 0.0)]
-        if isinstance(decision, Heuristic):
-            return [way.then(coded[decision(*errors, self.since)], 0.0)]
-        if isinstance(decision, Learned):
+        if not isinstance(decision, LookAhead):
             return [way.then(coded[decision(moment)], 0.0)]
         weight = lagrangian(float(rate)) * source.y.numel()
         return [way.then(c, 8 * len(payload) + weight * error) for c, error in zip(coded, errors)]

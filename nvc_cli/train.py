@@ -108,7 +108,7 @@ def _prepare(
     from models.clips import Clips
     from models.machine import device_name
     from models.schedule import select
-    from models.training import ENHANCER, Trainer
+    from models.training import Trainer
 
     stages = select(settings.preset, settings.stages)  # a wrong name is told before the videos are read
     clips = Clips(folder, settings.device, _progress_bar)
@@ -118,8 +118,7 @@ def _prepare(
     initial = _initial(begin, settings.preset) if begin else None
 
     def publish(trainer: Trainer) -> None:
-        originals = {name: p for name, p in initial.parameters.items() if not name.startswith(ENHANCER)} if trainer.kept else None
-        weights.save(trainer.finished_codec(), target, originals)
+        weights.save(trainer.finished_codec(), target, trainer.originals)
         history = card.History(
             folder=folder.resolve().name,
             clips=len(clips.clips),

@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from models.weights import Model
+    from nvc_cli.encoder import Encoded, Encoder
+    from nvc_cli.frame import Frame
+    from nvc_cli.stream import Header
 
 Result = TypeVar("Result")
 
@@ -35,6 +40,31 @@ class Run:
     enhancing: float  # decoding with the filter out of the loop, or zero
 
 
+def opened(clip: str, frames: int, weights: Model) -> tuple[Header, list[Frame]]:
+    """The first frames of a clip, and the header of its stream."""
+    from nvc_cli.stream import Header
+    from nvc_cli.video import open_reader
+
+    with open_reader(clip, frames=frames) as reader:
+        info, source = reader.info, list(reader)
+    return Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash), source
+
+
+def encode(encoder: Encoder, header: Header, source: list[Frame]) -> tuple[bytes, list[Encoded]]:
+    """A stream, and its frames."""
+    import io
+
+    from nvc_cli.stream import StreamWriter
+
+    file, coded = io.BytesIO(), []
+    with StreamWriter(file, header) as writer:
+        for frame in [*source, None]:
+            for encoded in encoder.finish() if frame is None else encoder.encode(frame):
+                writer.write(encoded.packet)
+                coded.append(encoded)
+    return file.getvalue(), coded
+
+
 def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str) -> Run:
     """Encode the first frames of a clip, and decode them without and with enhancement.
 
@@ -50,37 +80,27 @@ def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
-    from nvc_cli.stream import Header, StreamReader, StreamWriter
-    from nvc_cli.video import open_reader
+    from nvc_cli.stream import StreamReader
 
     torch.set_num_threads(1)
     device, weights = torch.device("cpu"), load(model)
     rule = {"off": False, "on": True, "heuristic": Heuristic(), "rd": LookAhead(), "learned": Learned()}[decision]
-    with open_reader(clip, frames=frames) as reader:
-        info, source = reader.info, list(reader)
-    header = Header(info.width, info.height, Fraction(info.fps), info.color, info.sar, info.source_format, weights.name, weights.hash)
-    encoder, file, coded = Encoder(weights, qp, 0, rule, device), io.BytesIO(), []
-
-    def encode() -> None:
-        with StreamWriter(file, header) as writer:
-            for frame in [*source, None]:
-                for encoded in encoder.finish() if frame is None else encoder.encode(frame):
-                    writer.write(encoded.packet)
-                    coded.append(encoded)
+    header, source = opened(clip, frames, weights)
+    encoder = Encoder(weights, qp, 0, rule, device)
+    encoding, (data, coded) = timed(lambda: encode(encoder, header, source))
 
     def decode(enhance: bool) -> list:
-        stream = StreamReader(io.BytesIO(file.getvalue()), name)
+        stream = StreamReader(io.BytesIO(data), name)
         decoder = Decoder(stream.header, weights, enhance, device, name)
         return [frame for packet in stream for frame in decoder.decode(packet)] + decoder.finish()
 
-    encoding, _ = timed(encode)
     decoding, plain = timed(lambda: decode(False))
     enhancing, better = timed(lambda: decode(True)) if decision in ENHANCED else (0.0, [])
     return Run(
         clip=name,
         decision=decision,
         qp=qp,
-        bytes=len(file.getvalue()),
+        bytes=len(data),
         psnr=[frame_psnr(a, b).yuv for a, b in zip(source, plain, strict=True)],
         enhanced=[frame_psnr(a, b).yuv for a, b in zip(source if better else [], better, strict=True)],
         filtered=[encoded.packet.filtered for encoded in coded],

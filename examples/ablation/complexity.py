@@ -55,13 +55,12 @@ class Stopwatch:
 def measure(clip: str, name: str, qp: float, frames: int, model: str) -> Costs:
     """Code a few frames with the filter on, and time the parts."""
     import torch
+    from coding import opened
 
     from models import card
     from models.weights import load
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
-    from nvc_cli.stream import Header
-    from nvc_cli.video import open_reader
 
     torch.set_num_threads(1)
     weights, watch, device = load(model), Stopwatch(), torch.device("cpu")
@@ -70,12 +69,10 @@ def measure(clip: str, name: str, qp: float, frames: int, model: str) -> Costs:
     filters = {"in-loop filter (part of inter)": sum(p.numel() for p in weights.codec.inter.filter.parameters())}
     for part, (path, method) in PARTS.items():
         watch.watch(weights.codec.get_submodule(path), method, part)
-    with open_reader(clip, frames=frames) as reader:
-        info, source = reader.info, list(reader)
-    header = Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash)
+    header, source = opened(clip, frames, weights)
     encoder, decoder = Encoder(weights, qp, 0, True, device), Decoder(header, weights, True, device, name)
     for frame in source:
         for encoded in encoder.encode(frame):
             decoder.decode(encoded.packet)
     milliseconds = {part: median(watch.times[part]) for part in PARTS if watch.times[part]}
-    return Costs(f"{name}, {info.width}x{info.height}, qp {qp:g}", counts | filters, dict(work), milliseconds)
+    return Costs(f"{name}, {header.width}x{header.height}, qp {qp:g}", counts | filters, dict(work), milliseconds)

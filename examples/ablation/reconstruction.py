@@ -91,26 +91,18 @@ class Solving:
 
 def solve(clip: str, name: str, qp: float, frames: int, model: str) -> Bound:
     """Encode the first frames of a clip, with solved kernels where they bring a picture closer to its source."""
-    import io
-
     import torch
+    from coding import encode, opened
 
     from models.weights import load
     from nvc_cli.decision import Heuristic
     from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
-    from nvc_cli.stream import Header, StreamWriter
-    from nvc_cli.video import open_reader
 
     torch.set_num_threads(1)
     weights = load(model)
     encoder = Encoder(weights, qp, 0, Heuristic(), torch.device("cpu"))
     encoder.codec = Solving(encoder.codec)
-    with open_reader(clip, frames=frames) as reader:
-        info, source = reader.info, list(reader)
-    header = Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash)
-    coded = [encoded for frame in source for encoded in encoder.encode(frame)]
-    with StreamWriter(io.BytesIO(), header) as writer:
-        for encoded in coded:
-            writer.write(encoded.packet)
-    return Bound(name, qp, writer.size, [frame_psnr(a, b.picture).yuv for a, b in zip(source, coded)])
+    header, source = opened(clip, frames, weights)
+    data, coded = encode(encoder, header, source)
+    return Bound(name, qp, len(data), [frame_psnr(a, b.picture).yuv for a, b in zip(source, coded)])
