@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import publish
-from nvc_cli.frame import Color, Frame, VideoInfo
-from nvc_cli.planar import DEFAULT_FPS, remedy
+from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
+from nvc_cli.planar import remedy
+from nvc_cli.remux import KINDS, Remuxer, describe, refused, sample_of
+from nvc_cli.timing import scan
+from nvc_cli.tracks import MAX_TRACKS, Sample, Track
 
 if TYPE_CHECKING:
     import av
@@ -22,29 +26,41 @@ if TYPE_CHECKING:
 
 
 class ContainerSource:
-    """The first video stream of a file, decoded. Raises NvcError if there is none that can be.
+    """The first video stream of a file, decoded, and its sound and subtitles, not decoded. Raises NvcError if there is no video.
 
-    `info` describes it after conversion to 8-bit 4:2:0 (colour tags are those of the first picture), `rotation` is what a
-    player should turn it by, in degrees. Iterate `frames()` once; `close()` when done.
+    `info` describes the pictures after conversion to 8-bit 4:2:0 (colour tags are those of the first one), `remarks` are about what
+    is not kept of them. `tracks` are sound and subtitles, of `side` bytes in all. Iterate `frames()` once; `close()` when done.
+
+    Args:
+        source: a file.
+        tracks: whether sound and subtitles are wanted.
+        constant: take the pictures as they come, with the rate that the file tells.
     """
 
-    def __init__(self, source: str) -> None:
-        import av
-
+    def __init__(self, source: str, tracks: bool = False, constant: bool = False) -> None:
         self.source = source
+        self.remarks: list[str] = []
+        with self._open() as container:
+            stream = self._find_stream(container)
+            wanted = [other for other in container.streams if tracks and other.type in KINDS]
+            described = [(other.index, describe(other)) for other in wanted]
+            self._take([(index, track) for index, track in described if track], [other.type for other in wanted])
+            with _unreadable(source):
+                timing = scan(container, stream, [container.streams[index] for index in self._numbers])
+        self.side = timing.side
+        self._tick = None if constant else timing.tick
+        self._container = self._open()
         try:
-            self._container = av.open(f"file:{source}")
-        except av.FFmpegError as error:
-            raise NvcError(f"{source} is not a video that can be read ({_reason(error)}); give a raw .yuv, a .y4m or a "
-                           "container that ffmpeg knows") from error
-        try:
-            self._stream = self._find_stream()
+            self._stream = self._find_stream(self._container)
+            self._stream.thread_type = "AUTO"
+            self._ticks = Fraction(self._stream.time_base or 1)
+            self._waiting: deque[av.Packet] = deque()
             self._pictures = self._decode()
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise NvcError(f"{source} has a video stream without a single picture; write the file anew")
-            self.info = self._describe(self._first)
-            self.rotation = self._first.rotation
+            self._origin = self._first.pts or 0
+            self.info = self._describe(self._first, timing.fps, timing.frames)
         except BaseException:
             self.close()
             raise
@@ -53,47 +69,83 @@ class ContainerSource:
         """Yield every picture in display order. Raises NvcError where the file is damaged or changes its size."""
         from nvc_cli.pixels import from_av
 
-        picture, index = self._first, 0
+        picture, index, time = self._first, 0, -1
         self._first = None
         while picture is not None:
             if (picture.width, picture.height) != (self.info.width, self.info.height):
                 raise NvcError(f"{self.source} changes from {self.info.width}x{self.info.height} to {picture.width}x"
                                f"{picture.height} at frame {index}; scale it to one size, or use --frames {index}")
-            yield from_av(picture, self.info)
+            if self._tick is not None:
+                time = max((picture.pts or 0) - self._origin, time + 1)
+            yield replace(from_av(picture, self.info), time=None if self._tick is None else time)
             picture, index = next(self._pictures, None), index + 1
+
+    def samples(self, until: Fraction | None) -> Iterator[Sample]:
+        """Those pieces of tracks before a time, in seconds after the first picture, that were met so far; without it, all that were."""
+        kept: deque[av.Packet] = deque()
+        while self._waiting:
+            packet = self._waiting.popleft()
+            number = self._numbers[packet.stream.index]
+            sample = sample_of(packet, number, self.tracks[number].tick, self._origin * self._ticks)
+            if sample and until is not None and sample.time * self.tracks[number].tick >= until:
+                kept.append(packet)
+            elif sample:
+                yield sample
+        self._waiting = kept
 
     def close(self) -> None:
         self._container.close()
 
-    def _find_stream(self) -> av.VideoStream:
+    def _open(self) -> av.container.InputContainer:
+        import av
+
+        with _unreadable(self.source):
+            return av.open(f"file:{self.source}")
+
+    def _find_stream(self, container: av.container.InputContainer) -> av.VideoStream:
         import av
 
         cover = av.stream.Disposition.attached_pic
-        streams = [s for s in self._container.streams.video if not s.disposition & cover]
-        if not streams or self._container.format.name == "tty":  # ffmpeg renders text files as pictures
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not streams or container.format.name == "tty":  # ffmpeg renders text files as pictures
             raise NvcError(f"{self.source} has no video stream; give a file that holds video")
-        streams[0].thread_type = "AUTO"
         return streams[0]
 
+    def _take(self, described: list[tuple[int, Track]], kinds: list[str]) -> None:
+        """Keep these tracks, and remark on those of all kinds that are not among them."""
+        described = described[:MAX_TRACKS]
+        self.tracks = tuple(track for _, track in described)
+        self._numbers = {index: number for number, (index, _) in enumerate(described)}
+        if lost := len(kinds) - len(described):
+            self.remarks.append(f"{lost} of its {len(kinds)} tracks of sound and subtitles cannot be kept")
+
     def _decode(self) -> Iterator[av.VideoFrame]:
+        """The pictures; what else is met is waiting."""
         import av
 
+        others = [self._container.streams[index] for index in self._numbers]
         index = 0
         try:
-            for picture in self._container.decode(self._stream):
-                yield picture
-                index += 1
+            for packet in self._container.demux(self._stream, *others):
+                if packet.stream is not self._stream:
+                    self._waiting.append(packet)
+                    continue
+                for picture in packet.decode():
+                    yield picture
+                    index += 1
         except av.FFmpegError as error:
             raise NvcError(f"{self.source} is damaged at frame {index} ({_reason(error)}); {remedy(index)}") from error
 
-    def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        from nvc_cli.pixels import color_of
+    def _describe(self, first: av.VideoFrame, fps: Fraction, frames: int | None) -> VideoInfo:
+        from nvc_cli.pixels import color_of, orientation_of
 
-        stream = self._stream
-        fps = stream.guessed_rate or stream.average_rate or DEFAULT_FPS
-        sar = stream.sample_aspect_ratio or Fraction(1)
-        return VideoInfo(first.width, first.height, Fraction(fps), stream.frames or None, color_of(first), Fraction(sar),
-                         first.format.name)
+        sar = Fraction(self._stream.sample_aspect_ratio or 1)
+        orientation = orientation_of(first)
+        if orientation is None:
+            self.remarks.append(f"it asks players to turn it by {first.rotation} degrees, which is no quarter turn and is not kept")
+        if first.interlaced_frame:
+            self.remarks.append("its pictures are interlaced and are coded as if they were not; better deinterlace them first, as with ffmpeg -vf bwdif")
+        return VideoInfo(first.width, first.height, fps, frames, color_of(first), sar, first.format.name, orientation or Orientation(), self._tick)
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -108,6 +160,8 @@ class Format:
     options: dict[str, str] = field(default_factory=dict)
     keeps_color: bool = True
     keeps_sar: bool = False  # of its own; the H.26x codecs carry the shape of pixels themselves
+    keeps_orientation: bool = False
+    keeps_times: bool = True
 
 
 _H26X = ("libx264", "libx265")
@@ -115,14 +169,14 @@ _X264 = {"qp": "0", "preset": "veryfast"}  # qp 0 makes it High 4:4:4 Predictive
 _VP9 = {"lossless": "1", "deadline": "realtime", "cpu-used": "4"}
 
 FORMATS = {
-    ".mkv": Format("matroska", "ffv1"),
-    ".avi": Format("avi", "ffv1", keeps_color=False),
+    ".mkv": Format("matroska", "ffv1", keeps_orientation=True),
+    ".avi": Format("avi", "ffv1", keeps_color=False, keeps_times=False),
     ".nut": Format("nut", "ffv1", keeps_color=False),
-    ".mp4": Format("mp4", "libx264", _X264, keeps_sar=True),
-    ".m4v": Format("mp4", "libx264", _X264, keeps_sar=True),
-    ".mov": Format("mov", "libx264", _X264, keeps_sar=True),
+    ".mp4": Format("mp4", "libx264", _X264, keeps_sar=True, keeps_orientation=True),
+    ".m4v": Format("mp4", "libx264", _X264, keeps_sar=True, keeps_orientation=True),
+    ".mov": Format("mov", "libx264", _X264, keeps_sar=True, keeps_orientation=True),
     ".ts": Format("mpegts", "libx264", _X264),
-    ".webm": Format("webm", "libvpx-vp9", _VP9),
+    ".webm": Format("webm", "libvpx-vp9", _VP9, keeps_orientation=True),
 }
 
 
@@ -142,40 +196,67 @@ def choose_format(target: str, info: VideoInfo, codec: str | None, options: dict
     return form
 
 
-def losses(form: Format, info: VideoInfo) -> list[str]:
-    """What `info` says about the video and the container will not tell, in words."""
+def losses(form: Format, info: VideoInfo, tracks: tuple[Track, ...]) -> list[str]:
+    """What is known of a video and its container will not tell, in words."""
     lost = []
     if info.color != Color() and not form.keeps_color:
         lost.append("colour tags")
     if info.sar != 1 and not form.keeps_sar and not form.codec.startswith(_H26X):
         lost.append(f"the pixel shape {info.sar.numerator}:{info.sar.denominator}")
-    return lost
+    if info.orientation != Orientation() and not form.keeps_orientation:
+        lost.append("that pictures are to be turned")
+    if info.tick and not form.keeps_times:
+        lost.append(f"the times of frames, which now come {float(info.fps):.5g} a second")
+    return lost + [f"{track.kind} in {track.codec}" for track in refused(form.name, tracks)]
+
+
+class Muxing:
+    """What `container_sink` is written to through."""
+
+    def __init__(self, container: av.container.OutputContainer, target: str, info: VideoInfo, form: Format, tracks: tuple[Track, ...]) -> None:
+        self._container, self._target, self._info, self._codec = container, target, info, form.codec
+        self._tick = (info.tick if form.keeps_times else None) or 1 / info.fps
+        self._stream = _add_stream(container, target, info, form, self._tick)
+        self._remuxer = Remuxer(container, tracks, target)
+        self._count = 0
+        self._first: int | None = None  # time of the first frame
+
+    def write(self, frame: Frame) -> None:
+        from nvc_cli.pixels import to_av
+
+        picture = to_av(frame, self._info)
+        picture.pts, picture.time_base = self._place(frame), self._tick
+        self._count += 1
+        with _told(self._target, self._codec, self._info):
+            self._container.mux(self._stream.encode(picture))
+
+    def copy(self, sample: Sample, start: Fraction) -> None:
+        """Append a piece of a track; `start` is when the output begins, in seconds after the first picture."""
+        with _told(self._target, self._codec, self._info):
+            self._remuxer.write(sample, start)
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+
+    def _place(self, frame: Frame) -> int:
+        if frame.time is None or self._tick != self._info.tick:
+            return self._count
+        if self._first is None:
+            self._first = frame.time
+        return frame.time - self._first
 
 
 @contextlib.contextmanager
-def container_sink(target: str, info: VideoInfo, overwrite: bool, form: Format) -> Iterator[Callable[[Frame], None]]:
-    """Encode frames into `target`. Raises NvcError if the codec refuses them or the file cannot be written."""
+def container_sink(target: str, info: VideoInfo, overwrite: bool, form: Format, tracks: tuple[Track, ...]) -> Iterator[Muxing]:
+    """Encode frames into `target`, and copy tracks. Raises NvcError if a codec refuses them or the file cannot be written."""
     import av
 
-    from nvc_cli.pixels import to_av
-
-    codec = form.codec
-    with publish(target, overwrite) as file, _told(target, codec, info):
+    with publish(target, overwrite) as file, _told(target, form.codec, info):
         container = av.open(file, "w", format=form.name)
         try:
-            stream = _add_stream(container, target, info, form)
-            count = 0
-
-            def write(frame: Frame) -> None:
-                nonlocal count
-                picture = to_av(frame, info)
-                picture.pts, picture.time_base = count, 1 / info.fps
-                count += 1
-                with _told(target, codec, info):
-                    container.mux(stream.encode(picture))
-
-            yield write
-            container.mux(stream.encode(None))
+            muxing = Muxing(container, target, info, form, tracks)
+            yield muxing
+            muxing.finish()
             container.close()
         except BaseException:
             with contextlib.suppress(Exception):
@@ -201,20 +282,34 @@ def _is_odd(info: VideoInfo) -> bool:
     return bool(info.width % 2 or info.height % 2)
 
 
-def _add_stream(container: av.container.OutputContainer, target: str, info: VideoInfo, form: Format) -> av.VideoStream:
+def _add_stream(container: av.container.OutputContainer, target: str, info: VideoInfo, form: Format, tick: Fraction) -> av.VideoStream:
     try:
         stream = container.add_stream(form.codec, rate=info.fps, options=dict(form.options))
     except ValueError:
         raise NvcError(f"cannot write {target}: {form.name} does not hold {form.codec}; choose another codec or suffix") from None
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = info.width, info.height, "yuv420p"
-    context.time_base = 1 / info.fps
+    stream.time_base = context.time_base = tick
     context.sample_aspect_ratio = info.sar
     context.color_primaries = info.color.primaries
     context.color_trc = info.color.transfer
     context.colorspace = info.color.matrix
     context.color_range = 2 if info.color.full_range else 1
+    if info.orientation != Orientation() and form.keeps_orientation:
+        stream.set_display_rotation(90 * info.orientation.quarters, hflip=info.orientation.mirrored)
     return stream
+
+
+@contextlib.contextmanager
+def _unreadable(source: str) -> Iterator[None]:
+    """Turn errors of PyAV on opening a file into words."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise NvcError(f"{source} is not a video that can be read ({_reason(error)}); give a raw .yuv, a .y4m or a "
+                       "container that ffmpeg knows") from error
 
 
 @contextlib.contextmanager

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
 from nvc_cli.runtime import choose_device, load_model, runtime_options
+
+if TYPE_CHECKING:
+    from nvc_cli.stream import Header
+    from nvc_cli.tracks import Sample
+    from nvc_cli.video import VideoWriter
 
 
 class Time(click.ParamType):
@@ -45,6 +54,7 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--resilient", is_flag=True, help="Of a damaged stream, go on at the next keyframe; lost frames show the last good one.")
 @click.option("--codec", default=None, metavar="NAME", help="Encoder for a container, as PyAV names it. [default: a lossless one]")
 @click.option("--codec-option", "options", multiple=True, callback=_options, metavar="NAME=VALUE", help="Option for that encoder, as in crf=18; may be repeated.")
+@click.option("--tracks/--no-tracks", default=True, show_default=True, help="Copy sound and subtitles into a container.")
 @click.option("--model", default=None, metavar="FILE", help="Weights for streams of models that are not in the package.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite the output if it exists.")
@@ -59,6 +69,7 @@ def command(
     resilient: bool,
     codec: str | None,
     options: dict[str, str],
+    tracks: bool,
     model: str | None,
     as_json: bool,
     overwrite: bool,
@@ -82,9 +93,11 @@ def command(
 
     with open_stream(source, Salvager if resilient else StreamReader) as reader:
         header = reader.header
-        info = VideoInfo(header.width, header.height, header.fps, None, header.color, header.sar)
-        first, stop = _range(header.fps, start, duration, frames)
-        sink = open_writer(target, info, overwrite, codec, options or None)
+        info = VideoInfo(
+            header.width, header.height, header.fps, None, header.color, header.sar, orientation=header.orientation, tick=header.tick
+        )
+        part = _part(header, start, duration, frames)
+        sink = open_writer(target, info, overwrite, codec, options or None, header.tracks if tracks else ())
         if sink.note:
             click.echo(f"nvc: {sink.note}", err=True)
         from nvc_cli.report import Meter, tell
@@ -96,9 +109,10 @@ def command(
 
         decoder = Decoder(header, weights, enhance, place, source)
         with sink as writer:
-            meter = Meter(info, stop and stop - first, "decoding")
-            player = Player(reader, decoder, meter, first, stop, resilient)
-            for frame in player:
+            reader.on_sample = part.sampled(header, writer)
+            meter = Meter(info, part.count, "decoding")
+            player = Player(reader, decoder, meter, part.first, part.stop, resilient)
+            for frame in islice(player, frames):
                 writer.write(frame)
                 meter.count(player.packet_size)
         summary = meter.summary(player.size, player.lost)
@@ -107,18 +121,44 @@ def command(
         raise player.fault
 
 
-def _range(fps: Fraction, start: Fraction, duration: Fraction | None, frames: int | None) -> tuple[int, int | None]:
-    """The number of the first frame at these times in seconds, and of the first one beyond, None: to the end.
+@dataclass(frozen=True)
+class Part:
+    """What is asked for of a stream: places from `first` to before `stop`, None: to the end. A place is the number of a frame, or a
+    time in ticks where the distance of frames varies. `count` is the number of frames, where that is known."""
+
+    first: int
+    stop: int | None
+    count: int | None
+
+    def sampled(self, header: Header, writer: VideoWriter) -> Callable[[Sample], None]:
+        """What copies pieces of tracks that belong to this part."""
+        tick = header.tick or 1 / header.fps
+        begin, end = self.first * tick, None if self.stop is None else self.stop * tick
+
+        def copy(sample: Sample) -> None:
+            time = sample.time * header.tracks[sample.track].tick
+            if (not self.first or time >= begin) and (end is None or time < end):
+                writer.copy(sample, begin)
+
+        return copy
+
+
+def _part(header: Header, start: Fraction, duration: Fraction | None, frames: int | None) -> Part:
+    """The part between these times in seconds, and of so many frames at most.
 
     Parts that follow each other in time have neither a gap nor a frame in common.
 
     Raises:
         NvcError: there is no frame in between.
     """
-    first = round(start * fps)
-    ends = [round((start + duration) * fps)] if duration is not None else []
+    places = header.fps if header.tick is None else 1 / header.tick
+    first = round(start * places)
+    ends = [round((start + duration) * places)] if duration is not None else []
     if ends and ends[0] == first:
-        raise NvcError(f"--duration {float(duration):g} is too short for a frame of {float(fps):g} a second; ask for more")
+        raise NvcError(f"--duration {float(duration):g} is too short for a frame of {float(header.fps):g} a second; ask for more")
+    if header.tick is not None:
+        return Part(first, min(ends, default=None), None)
     if frames is not None:
         ends.append(first + frames)
-    return first, min(ends, default=None)
+    stop = min(ends, default=None)
+    return Part(first, stop, stop and stop - first)

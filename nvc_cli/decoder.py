@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from models.codec import State
@@ -48,6 +50,7 @@ class Decoder:
         self.state: State | None = None
         self.rate: torch.Tensor | None = None  # rate point of the newest picture
         self.frames = 0  # number of the next one
+        self.time: int | None = None  # of the newest picture
 
     def restart(self, frame: int) -> list[Frame]:
         """Forget all: what comes next is a keyframe, of this number. Returns the frame that still waits, if one does."""
@@ -62,7 +65,7 @@ class Decoder:
         Raises:
             Undecodable: the packet cannot be decoded, or its picture is not the one that the encoder saw. The state is then what it was.
         """
-        rate, last = torch.tensor([packet.rate], device=self.device), (self.state, self.rate)
+        rate, last = torch.tensor([packet.rate], device=self.device), (self.state, self.rate, self.time)
         try:
             coder = SymbolDecoder(packet.payload, self.codec.symbols(self.height, self.width))
             if packet.keyframe:
@@ -72,7 +75,7 @@ class Decoder:
         except ValueError as error:
             message = f"{self.name}: frame {self.frames} cannot be decoded, {error}; get a fresh copy of the file"
             raise Undecodable(message, str(error)) from error
-        frame = self._frame(state.picture)
+        frame = self._frame(state.picture, packet.time)
         if picture_checksum(frame) != packet.checksum:
             raise Undecodable(
                 f"{self.name}: the picture of frame {self.frames} is not the one that was encoded, though its packet is intact: either this "
@@ -80,7 +83,7 @@ class Decoder:
                 "its picture is not the one that was encoded",
             )
         self.state = state
-        self.rate = rate
+        self.rate, self.time = rate, packet.time
         self.frames += 1
         if not self.enhance:
             return [frame]
@@ -88,11 +91,11 @@ class Decoder:
 
     def finish(self) -> list[Frame]:
         """The frame that still waits, if one does."""
-        return [self._frame(self.state.picture)] if self.enhance and self.state else []
+        return [self._frame(self.state.picture, self.time)] if self.enhance and self.state else []
 
-    def _enhanced(self, last: State, rate: torch.Tensor, flag: bool) -> Frame:
+    def _enhanced(self, last: State, rate: torch.Tensor, time: int | None, flag: bool) -> Frame:
         """The frame before the newest, for which the newest packet has a flag."""
-        return self._frame(self.codec.enhance(last, rate, self.state.picture, self.rate).rounded() if flag else last.picture)
+        return self._frame(self.codec.enhance(last, rate, self.state.picture, self.rate).rounded() if flag else last.picture, time)
 
-    def _frame(self, picture: Planes) -> Frame:
-        return to_frame(picture, self.header.width, self.header.height)
+    def _frame(self, picture: Planes, time: int | None) -> Frame:
+        return replace(to_frame(picture, self.header.width, self.header.height), time=time)

@@ -19,7 +19,8 @@ from nvc_cli.rate import OnePass, RateControl, Target
 from nvc_cli.runtime import choose_device, load_model, runtime_options
 
 if TYPE_CHECKING:
-    from nvc_cli.stream import Header
+    from nvc_cli.frame import VideoInfo
+    from nvc_cli.stream import Header, Packet
 
 SMALLEST, LARGEST = 16, 8192
 STDIN = "-"
@@ -125,6 +126,7 @@ class Thresholds(click.ParamType):
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")
 @click.option("--fps", type=Rate(), default=None, help="Frame rate of raw video, or instead of the source's.")
+@click.option("--tracks/--no-tracks", default=True, show_default=True, help="Copy the sound and subtitles of a container as they are.")
 @click.option("--recon", default=None, metavar="FILE", help="Also write the pictures that every decoder will get.")
 @click.option("--verify", is_flag=True, help="Decode every frame as it is encoded and compare; takes the time of decoding, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
@@ -147,6 +149,7 @@ def command(
     frames: int | None,
     size: tuple[int, int] | None,
     fps: Fraction | None,
+    tracks: bool,
     recon: str | None,
     verify: bool,
     as_json: bool,
@@ -158,6 +161,9 @@ def command(
 
     INPUT is a .y4m file, anything that FFmpeg's libraries open, raw 8-bit 4:2:0 .yuv (size and rate from its name, as
     in foreman_352x288_30.yuv, or from --size and --fps), or - for a pipe: y4m, or raw video when --size is given.
+
+    Colour tags, the shape of pixels, how pictures are to be turned and when each one is shown are kept. Pictures are coded as 8-bit
+    4:2:0; what is converted is said in one line.
     """
     if as_json and STDOUT in (target, recon):
         raise click.UsageError("--json and a stream on standard output would mix; write the stream to a file")
@@ -173,7 +179,7 @@ def command(
     from nvc_cli.video import open_reader, open_writer
 
     with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(source, size, fps, frames))
+        reader = stack.enter_context(open_reader(source, size, fps, frames, tracks))
         info = reader.info
         if reader.note:
             click.echo(f"nvc: {reader.note}", err=True)
@@ -191,8 +197,9 @@ def command(
         from nvc_cli.twopass import TwoPass, draft
 
         header = Header(
-            info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash
-        )
+            info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash,
+            info.orientation, info.tick, reader.tracks,
+        )  # fmt: skip
         # The stream is published last, so it appears only when the reconstruction is whole, too.
         file = stack.enter_context(publish(target, overwrite))
         writer = stack.enter_context(open_writer(recon, info, overwrite)) if recon else None
@@ -201,12 +208,12 @@ def command(
         if isinstance(aim, Target):
             if aim.size and not count:
                 count = _count(source, size, fps, two_pass)
-            control = _one_pass(aim, header, count, keyint)
+            control = _one_pass(aim, header, count, keyint, reader.side)
             if two_pass:
                 encoder = Encoder(weights, control, keyint, False, place, 1, scenecut, draft=True)
                 with open_reader(source, size, fps, frames) as again:
                     drafted = draft(again, encoder, header, Meter(info, count, "first pass"))
-                control = TwoPass(drafted, _budget(aim, header, len(drafted)))
+                control = TwoPass(drafted, _budget(aim, header, len(drafted), reader.side))
         encoder = Encoder(weights, control, keyint, rule, place, references, scenecut)
         verifier = Decoder(header, weights, False, place, target) if verify else None
         with StreamWriter(file, header) as stream:
@@ -218,15 +225,20 @@ def command(
                         for encoded in ready:
                             verifier.decode(encoded.packet)
                 for encoded in ready:
+                    for sample in reader.samples(_end(info, encoded.packet, stream.frames)):
+                        stream.write_sample(sample)
                     length = stream.write(encoded.packet)
                     encoder.took(length)
                     if writer:
                         writer.write(encoded.picture)
                     meter.count(length)
+                    end = _end(info, encoded.packet, stream.frames - 1)
+            for sample in reader.samples(end if frames else None):
+                stream.write_sample(sample)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
     if isinstance(aim, Target):
-        _tell_miss(summary.bytes, aim.bits(summary.frames, info.fps) / 8)
+        _tell_miss(summary.bytes - (stream.side if aim.bitrate else 0), aim.bits(summary.frames, info.fps) / 8)
     if verify:
         click.echo(f"verified: all {summary.frames} frames decode to the pictures of the encoder", err=True)
 
@@ -264,16 +276,27 @@ def _count(source: str, size: tuple[int, int] | None, fps: Fraction | None, twic
         return sum(1 for _ in reader)
 
 
-def _budget(target: Target, header: Header, frames: int) -> float:
-    """Bits for all packets together."""
+def _end(info: VideoInfo, packet: Packet, number: int) -> Fraction:
+    """When a frame is over, in seconds after the first one begins, as far as that is known before the next one comes."""
+    begin = number / info.fps if packet.time is None else packet.time * info.tick
+    return begin + 1 / info.fps
+
+
+def _budget(target: Target, header: Header, frames: int, side: int) -> float:
+    """Bits for all packets of pictures together; those of tracks, of `side` bytes, count for a size only."""
     from nvc_cli.index import END_MARKER, Index
     from nvc_cli.stream import pack_header
+    from nvc_cli.tracks import pack_track
 
-    return target.bits(frames, header.fps) - 8 * (len(pack_header(header)) + len(Index().pack()) + len(END_MARKER))
+    tracks = sum(len(pack_track(track)) for track in header.tracks)
+    rest = len(pack_header(header)) - tracks + len(Index().pack()) + len(END_MARKER)
+    if target.size:
+        rest += tracks + side
+    return max(target.bits(frames, header.fps) - 8 * rest, 8.0)
 
 
-def _one_pass(target: Target, header: Header, frames: int | None, keyint: int) -> OnePass:
-    share = _budget(target, header, frames) / frames if frames else target.bits(1, header.fps)
+def _one_pass(target: Target, header: Header, frames: int | None, keyint: int, side: int) -> OnePass:
+    share = _budget(target, header, frames, side) / frames if frames else target.bits(1, header.fps)
     return OnePass(header.width * header.height, share, frames, keyint)
 
 

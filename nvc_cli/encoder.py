@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -168,7 +168,7 @@ class Encoder:
         return done
 
     def _packed(self, coded: _Coded) -> Encoded:
-        picture = to_frame(coded.state.picture, coded.frame.y.shape[1], coded.frame.y.shape[0])
+        picture = replace(to_frame(coded.state.picture, coded.frame.y.shape[1], coded.frame.y.shape[0]), time=coded.frame.time)
         packet = Packet(
             keyframe=coded.keyframe,
             rate=coded.rate,
@@ -177,6 +177,7 @@ class Encoder:
             enhance_last=self._enhancer_helps(coded),
             payload=coded.payload,
             checksum=picture_checksum(picture),
+            time=coded.frame.time,
         )
         self.last = coded
         return Encoded(packet, picture, coded.moment)

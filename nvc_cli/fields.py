@@ -18,6 +18,16 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def unsigned(value: int) -> int:
+    """Numbers of any sign as ones that are not negative: 0, -1, 1, -2, ... are 0, 1, 2, 3, ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def signed(value: int) -> int:
+    """The number whose `unsigned` this is."""
+    return -(value + 1) // 2 if value % 2 else value // 2
+
+
 def sealed(data: bytes) -> bytes:
     """The data, then their CRC-32."""
     return data + zlib.crc32(data).to_bytes(4, "little")

@@ -22,11 +22,20 @@ class Color:
 
 
 @dataclass(frozen=True)
+class Orientation:
+    """How a player shows pictures: turned counter-clockwise by so many quarters of a turn, and then mirrored left to right if need be."""
+
+    quarters: int = 0  # 0 to 3
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """A video as a whole. `width` and `height` are in luma pixels, `frames` is None where nobody knows before the end.
 
     `sar` is the shape of a pixel (1 if unknown); `source_format` names the pixel format that the source was stored in,
-    in the vocabulary of ffmpeg.
+    in the vocabulary of ffmpeg. `tick` is the unit in seconds of the frames' times where their distance varies, None where
+    there are `fps` of them in every second; then `fps` is their mean rate.
     """
 
     width: int
@@ -36,6 +45,8 @@ class VideoInfo:
     color: Color = Color()
     sar: Fraction = Fraction(1)
     source_format: str = "yuv420p"
+    orientation: Orientation = Orientation()
+    tick: Fraction | None = None
 
     @property
     def chroma_shape(self) -> tuple[int, int]:
@@ -51,11 +62,15 @@ class VideoInfo:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One 8-bit 4:2:0 picture: `y` (H, W), `u` and `v` (ceil(H/2), ceil(W/2)), uint8 arrays."""
+    """One 8-bit 4:2:0 picture: `y` (H, W), `u` and `v` (ceil(H/2), ceil(W/2)), uint8 arrays.
+
+    `time` is when it is shown, in ticks after the first, where the distance of frames varies.
+    """
 
     y: np.ndarray
     u: np.ndarray
     v: np.ndarray
+    time: int | None = None
 
     @property
     def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

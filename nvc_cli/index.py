@@ -20,7 +20,7 @@ _TAIL = 8  # bytes of size and CRC-32
 
 @dataclass(frozen=True)
 class Keyframe:
-    """The number of a frame, and the bytes of the stream before its packet."""
+    """The number of a frame, and the bytes of the stream up to the end of the packet before it."""
 
     frame: int
     offset: int
@@ -44,7 +44,7 @@ class Index:
             yield Keyframe(frame, offset)
 
     def add(self, keyframe: bool, offset: int) -> None:
-        """One more frame, whose packet begins at this byte of the stream."""
+        """One more frame; the packet before it ends with so many bytes of the stream."""
         if keyframe:
             self._enter(Keyframe(self.frames, offset))
         self.frames += 1

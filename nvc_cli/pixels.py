@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nvc_cli.frame import Color, Frame, VideoInfo, blank
+from nvc_cli.frame import Color, Frame, Orientation, VideoInfo, blank
 
 if TYPE_CHECKING:
     import av
@@ -24,6 +24,25 @@ def color_of(picture: av.VideoFrame) -> Color:
     if _is_rgb(picture):
         return Color(primaries, transfer, _BT709, full_range=False)
     return Color(primaries, transfer, int(picture.colorspace), _is_full_range(picture))
+
+
+def orientation_of(picture: av.VideoFrame) -> Orientation | None:
+    """How players should show a picture; None if it is to be turned by something else than quarters of a turn.
+
+    Its display matrix is that of ISO/IEC 14496-12, (a, b, u; c, d, v; x, y, w): what is at (x, y) goes to (a·x + c·y, b·x + d·y).
+    """
+    from av.sidedata.sidedata import Type
+
+    data = picture.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return Orientation()
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float) / 65536
+    for mirrored in (False, True):
+        for quarters, (cos, sin) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1))):
+            flip = -1 if mirrored else 1
+            if np.allclose((a, b, c, d), (flip * cos, -sin, flip * sin, cos), atol=1e-3):
+                return Orientation(quarters, mirrored)
+    return None
 
 
 def from_av(picture: av.VideoFrame, info: VideoInfo) -> Frame:

@@ -21,9 +21,13 @@ HELD = 1 << 26
 
 @dataclass(frozen=True)
 class Placed:
-    """A packet, the number of its frame, and the bytes of the stream before and up to its end; `gap` is what was lost right before."""
+    """A packet, the number of its frame, and the bytes of the stream before and up to its end; `gap` is what was lost right before.
+
+    `place` is the number again, or in a stream with a tick the frame's time.
+    """
 
     frame: int
+    place: int
     packet: Packet
     begin: int
     end: int
@@ -31,45 +35,49 @@ class Placed:
 
 
 def enter(reader: StreamReader, start: int) -> Iterator[Placed]:
-    """The packets of a stream from the last keyframe at or before frame `start` on.
+    """The packets of a stream from the last keyframe at or before the place `start` on.
 
     Where the stream cannot be entered there by an index, packets are read from the beginning.
 
     Raises:
-        NvcError: the stream has no such frame.
+        NvcError: the stream has no frame there.
     """
     held: list[Placed] = []
-    size = 0
-    if start:
-        _check_start(reader, start, reader.seek(start))
+    size, last = 0, -1
+    frames = reader.seek(start) if start else None
+    if frames is not None and reader.header.tick is None:
+        _check_start(reader, start, frames - 1)
     for packet in reader:
-        placed = Placed(reader.frames - 1, packet, reader.size - reader.packet_size, reader.size, reader.gap)
-        if packet.keyframe and placed.frame <= start:
+        last = reader.frames - 1 if packet.time is None else packet.time
+        placed = Placed(reader.frames - 1, last, packet, reader.size - reader.packet_size, reader.size, reader.gap)
+        if packet.keyframe and placed.place <= start:
             held, size = [], 0
         held.append(placed)
         size += reader.packet_size
-        if placed.frame >= start or size > HELD:
+        if placed.place >= start or size > HELD:
             yield from held
             held, size = [], 0
     if start:
-        _check_start(reader, start, reader.frames)
-    yield from held  # frame `start` is lost, but there may be one to show in its place
+        _check_start(reader, start, last if reader.header.tick else reader.frames - 1)
+    yield from held  # the frame at `start` is lost, but there may be one to show in its place
 
 
-def _check_start(reader: StreamReader, start: int, frames: int | None) -> None:
-    if frames is not None and frames <= start:
-        fps = reader.header.fps
+def _check_start(reader: StreamReader, start: int, last: int) -> None:
+    """The `last` place of a stream must not be before the `start`."""
+    if last < start:
+        tick = reader.header.tick or 1 / reader.header.fps
         raise NvcError(
-            f"{reader.name} has {frames} frames, {float(frames / fps):.3f} s, so none is left at {float(start / fps):.3f} s; choose an earlier --start"
+            f"the last frame of {reader.name} is at {float(last * tick):.3f} s, so none is left at {float(start * tick):.3f} s; choose an earlier --start"
         )
 
 
 class Player:
-    """The decoded frames `start` to `stop` - 1 of a stream, or to its end, by iteration.
+    """The decoded frames of a stream from the place `start` to that before `stop`, or to its end, by iteration. Places are the numbers
+    of frames, or their times in a stream with a tick.
 
     If the stream is cut off, all whole frames come, and then `fault` says so. With `resilient`, for which the reader should be a
     Salvager, what cannot be decoded is lost up to the next keyframe, which the meter notes; each lost frame is shown as the last good
-    one, or grey before any.
+    one, or grey before any, but in a stream with a tick it is not shown, since nobody knows when: the one before stays for longer.
 
     `lost` counts those of the frames asked for that are known to be lost. `size` is the bytes read for them.
 
@@ -84,19 +92,26 @@ class Player:
         self.lost = 0
         self.packet_size = 0  # bytes of the packet that was decoded last
         self._begin = 0  # bytes of the stream before those that are asked for
-        self._next = start  # number of the frame that comes next
+        self._next = 0 if self._timed else start  # number of the frame that comes next
         self._last: Frame | None = None  # the good one that came last
 
     @property
     def size(self) -> int:
         return self.reader.size - self._begin
 
+    @property
+    def _timed(self) -> bool:
+        return self.reader.header.tick is not None
+
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._frames():
+            place = self._next if frame.time is None else frame.time
             self._next += 1
-            if self._next > self.start:
+            if self.stop is not None and place >= self.stop:
+                break
+            if place >= self.start:
                 yield frame
-            if self._next == self.stop:
+            if frame.time is None and self._next == self.stop:
                 break
 
     def _frames(self) -> Iterator[Frame]:
@@ -138,14 +153,14 @@ class Player:
         """Note the place in the stream."""
         first = not self.packet_size
         if first:
-            self._next = min(placed.frame, self.start)
-        if self.start and (first or placed.frame <= self.start):
+            self._next = placed.frame if self._timed else min(placed.frame, self.start)
+        if self.start and (first or placed.place <= self.start):
             self._begin = placed.begin
         self.packet_size = placed.end - placed.begin
 
     def _as_needed(self, placed: Placed) -> Packet:
         """The packet, which does not ask for the frame before to be enhanced if nobody will see it."""
-        return placed.packet if placed.frame > self.start else replace(placed.packet, enhance_last=False)
+        return placed.packet if placed.place > self.start else replace(placed.packet, enhance_last=False)
 
     def _good(self, frames: list[Frame]) -> Iterator[Frame]:
         for self._last in frames:
@@ -153,10 +168,14 @@ class Player:
 
     def _lost(self, until: int, gap: Gap | None) -> Iterator[Frame]:
         """Something to see for each of the frames before number `until`."""
-        first, end = max(self._next, self.start), until if self.stop is None else min(until, self.stop)
+        first, end = self._next, until
+        if not self._timed:
+            first, end = max(first, self.start), until if self.stop is None else min(until, self.stop)
         if gap and first < end:
             self.lost += end - first
             self.meter.note(f"{self.reader.name}: {'' if gap.exact else 'at least '}{_range(first, end - 1)} lost ({gap.reason})")
+        if self._timed:
+            self._next = max(self._next, until)
         while self._next < until:
             yield self._grey() if self._last is None else self._last
 
@@ -168,6 +187,8 @@ class Player:
         if reader.uncounted:
             self.lost += reader.uncounted
             self.meter.note(f"{reader.name}: {reader.uncounted} more are lost where it was not known how many, so what follows is too early")
+        if reader.silent:
+            self.meter.note(f"{reader.name}: {reader.silent} pieces of its sound or subtitles are lost")
 
     def _grey(self) -> Frame:
         header = self.reader.header

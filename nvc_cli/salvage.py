@@ -10,6 +10,7 @@ from nvc_cli.fields import Source, intact
 from nvc_cli.frame import VideoInfo
 from nvc_cli.index import MARK, MAX_SIZE, Index, Keyframe, load, parse
 from nvc_cli.stream import KEYFRAME, MAX_PAYLOAD, Gap, Packet, StreamReader
+from nvc_cli.tracks import SAMPLE, parse_sample
 from nvc_cli.window import Window
 
 EFFORT = 4096
@@ -18,8 +19,9 @@ LINKS = 4
 """A search takes nothing longer than that for a packet unless so many after it begin as packets do, or up to the end of the data."""
 
 _LENGTHS = 5  # bytes in which a head and a length are
-_PACKET_REST, _INDEX_REST = 6, 8  # bytes after a payload, and after the index's body
-_MIN_PAYLOAD = 5  # bytes
+_PACKET_REST, _SAMPLE_REST, _INDEX_REST = 6, 4, 8  # bytes after a payload, a sample's body, and the index's
+_MIN_PAYLOAD, _MIN_SAMPLE = 5, 4  # bytes
+_LONGEST_SAMPLE = 2**24  # bytes
 
 
 class Salvager(StreamReader):
@@ -27,9 +29,10 @@ class Salvager(StreamReader):
     whole. Of a file, the index tells where that is; else it is searched for, byte by byte.
 
     `frames` counts the lost ones, too: all of them, if the index is there or if the lengths of the damaged packets are right; else
-    those that there must have been. `uncounted` is how many more there were, if the index at the end tells that.
+    those that there must have been. `uncounted` is how many more there were, if the index at the end tells that. `silent` counts
+    damaged pieces of tracks.
 
-    No packet is taken to be longer than twice the samples of its picture, and only so many bytes are checked in vain: that keeps
+    No packet is taken to be longer than twice the samples of its picture, no piece of a track than 16 MiB, and only so many bytes are checked in vain: that keeps
     memory and time within limits whatever the data are. Raises StreamError and Truncated for the header only.
     """
 
@@ -43,7 +46,7 @@ class Salvager(StreamReader):
         self._chained = False  # all frames since a keyframe were whole
         self._exact = self._was_exact = True  # the number of the next packet; that of the last one that was given out
         self._checked = 0  # bytes, in vain
-        self.uncounted = 0
+        self.uncounted = self.silent = 0
 
     def _enter(self, index: Index, keyframe: Keyframe) -> None:
         super()._enter(index, keyframe)
@@ -56,8 +59,13 @@ class Salvager(StreamReader):
             if not self._is_whole(0, length):
                 self._pass_fault(length)
                 continue
-            packet = self._unpack(self._window.peek(0, length))
+            data = self._window.peek(0, length)
             self._window.skip(length)
+            if data[0] == SAMPLE:
+                self._hand_on(data)
+                self.size = self._window.position
+                continue
+            packet = self._unpack(data)
             self.frames += 1
             self.size, self.packet_size = self._window.position, length
             if packet:
@@ -81,6 +89,17 @@ class Salvager(StreamReader):
             self._lose(str(problem))
             return None
 
+    def _hand_on(self, data: bytes) -> None:
+        """A whole piece of a track."""
+        source = Source(io.BytesIO(data[1:]))
+        try:
+            sample = parse_sample(source.take(source.varint(_LONGEST_SAMPLE)), len(self.header.tracks))
+        except (EOFError, ValueError):
+            self.silent += 1
+            return
+        if self.on_sample:
+            self.on_sample(sample)
+
     def _lose(self, reason: str, exact: bool = True) -> None:
         """The frame that is next is lost, and all up to a keyframe."""
         self._chained = False
@@ -88,6 +107,10 @@ class Salvager(StreamReader):
 
     def _pass_fault(self, length: int) -> None:
         """Go on after something that is not a whole packet, but seems to be one of this length if that is not 0."""
+        if length and self._window.peek(0, 1)[0] == SAMPLE and self._anything_at(length):
+            self._window.skip(length)
+            self.silent += 1
+            return
         self._lose(self._fault(length))
         window, here = self._window, self._file.tell() if self._known else 0
         for keyframe in self._coming:
@@ -150,16 +173,18 @@ class Salvager(StreamReader):
         return True
 
     def _length_at(self, ahead: int) -> int:
-        """Bytes of the packet that may begin so many bytes ahead; 0 if none does."""
+        """Bytes of the packet, or the piece of a track, that may begin so many bytes ahead; 0 if none does."""
         start = self._window.peek(ahead, _LENGTHS)
-        if not start or start[0] >= 2 * KEYFRAME:
+        if not start or (start[0] >= 2 * KEYFRAME and start[0] != SAMPLE):
             return 0
+        sample = start[0] == SAMPLE
+        least, longest, rest = (_MIN_SAMPLE, _LONGEST_SAMPLE, _SAMPLE_REST) if sample else (_MIN_PAYLOAD, self._longest, _PACKET_REST)
         try:
             source = Source(io.BytesIO(start[1:]))
-            length = source.varint(self._longest)
+            length = source.varint(longest)
         except (EOFError, ValueError):
             return 0
-        return 1 + source.size + length + _PACKET_REST if length >= _MIN_PAYLOAD else 0
+        return 1 + source.size + length + rest if length >= least else 0
 
     def _is_whole(self, ahead: int, length: int) -> bool:
         if not length or self._checked + length > EFFORT * self._window.position + self._longest:

@@ -1,4 +1,4 @@
-"""The .nvc container: a header, one packet a frame, an index, an end marker. stream.md beside this file describes the layout.
+"""The .nvc container: a header, tracks, one packet a frame, an index, an end marker. stream.md beside this file describes the layout.
 
 Both directions run strictly forward, so that a stream can go to a pipe and come from one. A file can be entered at any
 keyframe of its index.
@@ -9,30 +9,35 @@ from __future__ import annotations
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
 from typing import BinaryIO
 
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import Source, sealed, varint
-from nvc_cli.frame import Color, Frame
+from nvc_cli.frame import Color, Frame, Orientation
 from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
+from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
 
 MAGIC = b"NVC"
-VERSION = 8
+VERSION = 9
 
 MAX_SIDE = 16384  # samples
 MAX_TERM = 2**31 - 1  # numerator or denominator of a fraction
 MAX_PAYLOAD = 2**28 - 1  # bytes; its varint has at most four
+MAX_TIME = 2**62 - 1  # ticks
 MAX_FORMAT = 32  # characters
 MAX_MODEL = 64  # characters
 RATES = 64
 KEYFRAME = RATES  # the bit of a packet's first byte above its rate point
 HASH_BYTES = 8
+CRC_BYTES = 4
+MIRRORED = 4  # the bit of the orientation above its quarters of a turn
 
 
 class StreamError(NvcError):
@@ -57,7 +62,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class Header:
-    """What a decoder must know before the first frame: picture size in luma samples, rate in frames a second, model."""
+    """What a decoder must know before the first frame: picture size in luma samples, rate in frames a second, model.
+
+    Where the distance of frames varies, their packets have times in units of `tick` seconds. `tracks` are sound and subtitles.
+    """
 
     width: int
     height: int
@@ -67,11 +75,16 @@ class Header:
     source_format: str
     model: str
     weights_hash: bytes
+    orientation: Orientation = Orientation()
+    tick: Fraction | None = None
+    tracks: tuple[Track, ...] = ()
 
 
 @dataclass(frozen=True)
 class Packet:
     """One coded frame. `rate` is the rate point, 0 to 63; `checksum` the `picture_checksum` of the decoded picture.
+
+    `time` is in ticks after the first frame, None in a stream without a tick.
 
     `payload` is the entropy coder's; in the stream the flags are pushed onto it. Keyframes have neither filter nor refresh.
     `enhance_last` is about the frame before: with this one known, the filter out of the loop improves it.
@@ -84,6 +97,7 @@ class Packet:
     enhance_last: bool
     payload: bytes
     checksum: int
+    time: int | None = None
 
     @property
     def flags(self) -> dict[str, bool]:
@@ -107,14 +121,21 @@ def pack_header(header: Header) -> bytes:
     for number in (header.width, header.height, *header.fps.as_integer_ratio(), *header.sar.as_integer_ratio()):
         body += varint(number)
     body += bytes((color.primaries, color.transfer, color.matrix, color.full_range))
+    body += bytes((header.orientation.quarters | MIRRORED * header.orientation.mirrored,))
+    for number in header.tick.as_integer_ratio() if header.tick else (0, 1):
+        body += varint(number)
+    body += bytes((len(header.tracks),))
     for text in (header.source_format, header.model):
         body += bytes((len(text),)) + text.encode("ascii")
     body += header.weights_hash
-    return sealed(MAGIC + bytes((VERSION, len(body))) + body)
+    return sealed(MAGIC + bytes((VERSION, len(body))) + body) + b"".join(map(pack_track, header.tracks))
 
 
-def pack_packet(packet: Packet, switches: Switches) -> bytes:
-    """The packet as bytes, and what came before it noted in `switches`. Raises ValueError for what the layout cannot hold."""
+def pack_packet(packet: Packet, switches: Switches, last: int | None = None) -> bytes:
+    """The packet as bytes, and what came before it noted in `switches`; `last` is the time of the packet before it.
+
+    Raises ValueError for what the layout cannot hold.
+    """
     if not 0 <= packet.rate < RATES:
         raise ValueError(f"rate {packet.rate} is not in 0..{RATES - 1}")
     if not 0 <= packet.checksum <= 0xFFFF:
@@ -123,18 +144,27 @@ def pack_packet(packet: Packet, switches: Switches) -> bytes:
         if packet.filtered or packet.refresh:
             raise ValueError("a keyframe has neither filter nor refresh")
         switches.reset()
-    payload = switches.push(packet.payload, packet.flags)
+    payload = _pack_time(packet, last) + switches.push(packet.payload, packet.flags)
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a payload of {len(payload)} bytes exceeds {MAX_PAYLOAD}")
     start = bytes((KEYFRAME * packet.keyframe | packet.rate,)) + varint(len(payload))
     return sealed(start + payload + packet.checksum.to_bytes(2, "little"))
 
 
+def _pack_time(packet: Packet, last: int | None) -> bytes:
+    """In a keyframe after the first frame of all, else after the frame before."""
+    if packet.time is None:
+        return b""
+    if not (0 if last is None else last + 1) <= packet.time <= MAX_TIME:
+        raise ValueError(f"a frame at {packet.time} ticks does not come after one at {last}")
+    return varint(packet.time if packet.keyframe or last is None else packet.time - last)
+
+
 class StreamWriter:
     """Writes a stream to a binary file or pipe, every packet flushed as it is complete.
 
     `finish` writes the index and the end marker; as a context manager the writer does so itself, unless an exception passes.
-    `size` counts the bytes and `frames` the packets written so far.
+    `size` counts the bytes, `side` those of them that are of tracks, and `frames` the frames written so far.
     """
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
@@ -147,21 +177,40 @@ class StreamWriter:
         self._switches = Switches()
         self._index = Index()
         self._finished = False
+        self._timed = header.tick is not None
+        self._last: int | None = None  # time of the frame before
         self.size = 0
+        self.side = sum(len(pack_track(track)) for track in header.tracks)
         self.frames = 0
         self._send(start)
+        self._end = self.size  # of the last packet
 
     def write(self, packet: Packet) -> int:
-        """Append one frame; returns its bytes. Raises ValueError for a first frame that is no keyframe, and after `finish`."""
+        """Append one frame; returns its bytes.
+
+        Raises ValueError for a first frame that is no keyframe, a time that there should not be or that does not rise, and after `finish`.
+        """
         if self._finished:
             raise ValueError("the stream is finished")
         if self.frames == 0 and not packet.keyframe:
             raise ValueError("the first frame must be a keyframe")
+        if self._timed != (packet.time is not None):
+            raise ValueError("all frames of a stream with a tick have a time, and no others")
         before = self.size
-        self._send(pack_packet(packet, self._switches))
-        self._index.add(packet.keyframe, before)
+        self._send(pack_packet(packet, self._switches, self._last))
+        self._last = packet.time
+        self._index.add(packet.keyframe, self._end)
+        self._end = self.size
         self.frames += 1
         return self.size - before
+
+    def write_sample(self, sample: Sample) -> None:
+        """Append a piece of a track. Raises ValueError where the layout cannot hold it, and after `finish`."""
+        if self._finished:
+            raise ValueError("the stream is finished")
+        data = pack_sample(sample)
+        self._send(data)
+        self.side += len(data)
 
     def finish(self) -> None:
         """Write the index and the end marker, once. The file stays open."""
@@ -197,6 +246,10 @@ class StreamReader:
     """What is missing right before the last packet, or the end. Here nothing ever is, but `Salvager` goes on after a fault."""
     uncounted = 0
     """Frames that are missing besides those that the frames' numbers tell of."""
+    silent = 0
+    """Pieces of tracks that are missing."""
+    on_sample: Callable[[Sample], None] | None = None
+    """Called with every piece of a track that is met while packets are read."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
@@ -206,21 +259,45 @@ class StreamReader:
         self._index = Index()  # of the packets read so far
         self.name = name
         self.frames = 0
-        self.header = self._read_header()
+        self.header = self._read_start()
+        self._time: int | None = None  # of the frame before
         self.size, self.packet_size = self._source.size, 0
         self._packets = self._read_packets()
 
     def __iter__(self) -> Iterator[Packet]:
         return self._packets
 
-    def seek(self, frame: int) -> int | None:
-        """Before the first packet is read: go to the last keyframe at or before a frame, if the file can be sought and ends with a
-        whole index; else stay. Returns the number of frames in the stream where the index tells it."""
+    def seek(self, place: int) -> int | None:
+        """Before the first packet is read: go to the last keyframe at or before a place, if the file can be sought and ends with a
+        whole index; else stay. A place is the number of a frame, in a stream with a tick a time. Returns the number of frames in the
+        stream where the index tells it."""
         index = load(self._file, self._start)
-        keyframe = index and index.last(frame)
+        keyframe = index and (index.last(place) if self.header.tick is None else self._last_before(index, place))
         if keyframe:
             self._enter(index, keyframe)
         return index and index.frames
+
+    def _last_before(self, index: Index, time: int) -> Keyframe | None:
+        """The last keyframe at or before a time; None where one in the middle cannot be read."""
+        keyframes = list(index)
+        try:
+            after = bisect_right(keyframes, time, key=self._time_of)
+        except (EOFError, ValueError):
+            after = 0
+        finally:
+            self._file.seek(self._start + self.size)
+        return keyframes[after - 1] if after else None
+
+    def _time_of(self, keyframe: Keyframe) -> int:
+        """Raises ValueError or EOFError where no keyframe stands at its place."""
+        self._file.seek(self._start + keyframe.offset)
+        source = Source(self._file)
+        while (head := source.byte()) == SAMPLE:
+            source.take(source.varint(MAX_BODY) + CRC_BYTES)
+        if head & ~KEYFRAME >= RATES or not head & KEYFRAME:
+            raise ValueError("not a keyframe")
+        source.varint(MAX_PAYLOAD)
+        return source.varint(MAX_TIME)
 
     def _enter(self, index: Index, keyframe: Keyframe) -> None:
         self._file.seek(self._start + keyframe.offset)
@@ -228,7 +305,27 @@ class StreamReader:
         self.frames = keyframe.frame
         self.size = self._source.size = keyframe.offset
 
-    def _read_header(self) -> Header:
+    def _read_start(self) -> Header:
+        """The header, with the tracks."""
+        header, tracks = self._read_header()
+        found = []
+        for number in range(tracks):
+            self._source.crc = 0
+            try:
+                if self._source.byte() != DESCRIPTION:
+                    raise ValueError
+                body = self._source.take(self._source.varint(MAX_BODY))
+                if not self._source.check_seal():
+                    raise ValueError
+                found.append(parse_track(body))
+            except EOFError:
+                raise Truncated(f"{self.name} ends inside its tracks; get a complete copy of it", 0) from None
+            except ValueError:
+                raise StreamError(f"the description of track {number} of {self.name} is damaged; get a fresh copy of the file") from None
+        return replace(header, tracks=tuple(found))
+
+    def _read_header(self) -> tuple[Header, int]:
+        """The header without the tracks, and their number."""
         source, name = self._source, self.name
         try:
             if any(source.byte() != expected for expected in MAGIC):
@@ -257,7 +354,7 @@ class StreamReader:
         while (packet := self._read_packet()) is not None:
             self._index.add(packet.keyframe, self.size)
             self.frames += 1
-            self.packet_size = self._source.size - self.size
+            self.packet_size = self._source.size - self._begin
             self.size = self._source.size
             yield packet
         self.size = self._source.size
@@ -265,11 +362,8 @@ class StreamReader:
     def _read_packet(self) -> Packet | None:
         """The next packet, or None at the end of the stream."""
         source, frame = self._source, self.frames
-        source.crc = 0
-        try:
-            head = source.byte()
-        except EOFError:
-            raise self._truncated(f"ends before frame {frame} or an end marker") from None
+        while (head := self._read_head()) == SAMPLE:
+            self._pass_sample()
         if head == MARK[0]:
             self._expect_index_and_end()
             return None
@@ -296,12 +390,51 @@ class StreamReader:
         except ValueError as problem:
             raise self._damaged(str(problem)) from None
 
+    def _read_head(self) -> int:
+        self._source.crc = 0
+        self._begin = self._source.size
+        try:
+            return self._source.byte()
+        except EOFError:
+            raise self._truncated(f"ends before frame {self.frames} or an end marker") from None
+
+    def _pass_sample(self) -> None:
+        """Read what comes after the head of a piece of a track, and hand it on."""
+        try:
+            body = self._source.take(self._source.varint(MAX_BODY))
+            if not self._source.check_seal():
+                raise ValueError("its CRC-32 does not match")
+            sample = parse_sample(body, len(self.header.tracks))
+        except EOFError:
+            raise self._truncated(f"ends inside sound or subtitles before frame {self.frames}") from None
+        except ValueError as problem:
+            raise self._damaged(f"before it stands sound or a subtitle that is damaged: {problem}") from None
+        if self.on_sample:
+            self.on_sample(sample)
+
     def _packet(self, keyframe: bool, rate: int, payload: bytes, checksum: int) -> Packet:
-        """Raises ValueError for a payload without flags."""
+        """Raises ValueError for a payload without flags, or without the time that it should have."""
         if keyframe:
             self._switches.reset()
+        time, payload = self._parse_time(keyframe, payload)
         flags, payload = self._switches.pull(payload, _flag_names(keyframe))
-        return Packet(keyframe, rate, flags.get("filtered", False), flags.get("refresh", False), flags["enhance_last"], payload, checksum)
+        self._time = time
+        return Packet(keyframe, rate, flags.get("filtered", False), flags.get("refresh", False), flags["enhance_last"], payload, checksum, time)
+
+    def _parse_time(self, keyframe: bool, payload: bytes) -> tuple[int | None, bytes]:
+        """A packet's time, and the rest of its payload."""
+        if self.header.tick is None:
+            return None, payload
+        source = Source(io.BytesIO(payload))
+        try:
+            time = source.varint(MAX_TIME)
+        except EOFError:
+            raise ValueError("its payload has no time") from None
+        if not keyframe:
+            time += self._time or 0
+        if time > MAX_TIME or (self._time is not None and time <= self._time):
+            raise ValueError("its time is not after that of the frame before")
+        return time, payload[source.size :]
 
     def _expect_index_and_end(self) -> None:
         """Read the rest of the index, which must be that of the packets before it, and the end marker."""
@@ -346,8 +479,8 @@ def open_stream(source: str, reader: type[StreamReader] = StreamReader) -> Itera
         yield reader(file, source)
 
 
-def _parse_header_body(body: bytes) -> Header:
-    """Raises ValueError or EOFError when the body is not exactly one known header."""
+def _parse_header_body(body: bytes) -> tuple[Header, int]:
+    """The header without its tracks, and their number. Raises ValueError or EOFError when the body is not exactly one known header."""
     source = Source(io.BytesIO(body))
     width, height = source.varint(MAX_SIDE), source.varint(MAX_SIDE)
     terms = [source.varint(MAX_TERM) for _ in range(4)]
@@ -356,6 +489,13 @@ def _parse_header_body(body: bytes) -> Header:
     primaries, transfer, matrix, full_range = source.take(4)
     if full_range > 1:
         raise ValueError(f"the colour range is {full_range}")
+    orientation = source.byte()
+    if orientation >= 2 * MIRRORED:
+        raise ValueError(f"the orientation is {orientation}")
+    ticks, unit = source.varint(MAX_TERM), source.varint(MAX_TERM)
+    if not unit or (not ticks and unit > 1):
+        raise ValueError("the unit of time is no fraction")
+    tracks = source.byte()
     header = Header(
         width=width,
         height=height,
@@ -365,11 +505,15 @@ def _parse_header_body(body: bytes) -> Header:
         source_format=source.text(MAX_FORMAT),
         model=source.text(MAX_MODEL),
         weights_hash=source.take(HASH_BYTES),
+        orientation=Orientation(orientation % MIRRORED, orientation >= MIRRORED),
+        tick=Fraction(ticks, unit) if ticks else None,
     )
     if source.size < len(body):
         raise ValueError(f"{len(body) - source.size} bytes too many")
+    if tracks > MAX_TRACKS:
+        raise ValueError(f"there are {tracks} tracks")
     _check_header(header)
-    return header
+    return header, tracks
 
 
 def _check_header(header: Header) -> None:
@@ -379,6 +523,10 @@ def _check_header(header: Header) -> None:
     for what, value in (("frame rate", header.fps), ("sample aspect ratio", header.sar)):
         if not (value > 0 and max(value.as_integer_ratio()) <= MAX_TERM):
             raise ValueError(f"its {what} of {value} is not positive or too long a fraction")
+    if header.tick is not None and not (header.tick > 0 and max(header.tick.as_integer_ratio()) <= MAX_TERM):
+        raise ValueError(f"its unit of time {header.tick} is not positive or too long a fraction")
+    if len(header.tracks) > MAX_TRACKS:
+        raise ValueError(f"it has more than {MAX_TRACKS} tracks")
     color = header.color
     if not all(0 <= code <= 255 for code in (color.primaries, color.transfer, color.matrix)):
         raise ValueError("its colour codes are not within 0 to 255")

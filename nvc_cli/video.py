@@ -12,11 +12,11 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import check_target, publish
-from nvc_cli.frame import MAX_SIDE, Color, Frame, VideoInfo
+from nvc_cli.frame import MAX_SIDE, Color, Frame, Orientation, VideoInfo
 from nvc_cli.planar import (
     DEFAULT_FPS,
     frame_count,
@@ -28,6 +28,10 @@ from nvc_cli.planar import (
     write_y4m_frame,
     write_y4m_header,
 )
+from nvc_cli.tracks import Sample, Track
+
+if TYPE_CHECKING:
+    from nvc_cli.container import ContainerSource
 
 __all__ = ["Color", "Frame", "VideoInfo", "VideoReader", "VideoWriter", "open_reader", "open_writer"]
 
@@ -42,14 +46,19 @@ PIPE = "-"
 class VideoReader:
     """An iterator over the frames of one video, once through; a context manager that closes it.
 
-    `info` describes the video; `note` is one line for the user about what was assumed or converted, else None.
+    `info` describes the video; `note` is one line for the user about what was assumed or converted, else None. `tracks` are the
+    sound and subtitles that go with it, and `side` their bytes in all.
     Iterating holds one frame at a time and raises NvcError where the source is damaged, cut off, or has no frame at all.
     """
 
     def __init__(
-        self, name: str, info: VideoInfo, frames: Iterator[Frame], close: Callable[[], None], notes: list[str], limit: int | None
-    ) -> None:
+        self, name: str, info: VideoInfo, frames: Iterator[Frame], close: Callable[[], None], notes: list[str], limit: int | None,
+        companion: ContainerSource | None = None,
+    ) -> None:  # fmt: skip
         self.info = info
+        self.tracks: tuple[Track, ...] = companion.tracks if companion else ()
+        self.side = companion.side if companion else 0
+        self._companion = companion
         self.note = f"{name}: {'; '.join(notes)}" if notes else None
         self._frames = itertools.islice(_at_least_one(name, frames), limit)
         self._close = close
@@ -59,6 +68,10 @@ class VideoReader:
 
     def __next__(self) -> Frame:
         return next(self._frames)
+
+    def samples(self, until: Fraction | None) -> Iterator[Sample]:
+        """The pieces of tracks that were met beside the frames so far, up to a time in seconds after the first frame."""
+        return self._companion.samples(until) if self._companion else iter(())
 
     def __enter__(self) -> VideoReader:
         return self
@@ -71,15 +84,16 @@ class VideoReader:
 
 
 def open_reader(
-    source: str, size: tuple[int, int] | None = None, fps: Fraction | None = None, frames: int | None = None
+    source: str, size: tuple[int, int] | None = None, fps: Fraction | None = None, frames: int | None = None, tracks: bool = False
 ) -> VideoReader:
     """Open a video.
 
     source: a raw .yuv (8-bit 4:2:0), a .y4m, any container that PyAV opens, or "-" for standard input (y4m, or raw when
         `size` is given). Named pipes and devices are read like standard input.
     size: (width, height) of raw video; by default from its name, as in foreman_352x288_30.yuv
-    fps: frames per second; by default what the source says, and 25 where it says nothing
+    fps: frames per second, at a constant distance; by default what the source says, and 25 where it says nothing
     frames: stop after this many
+    tracks: keep the sound and subtitles of a container for `samples`, which must then be taken, too
 
     Raises NvcError if the source is missing, empty, not video, or raw video of unknown or unfitting size.
     """
@@ -100,7 +114,7 @@ def open_reader(
         file = _open_binary(source)
         with _closing_on_error(file.close):
             return _open_forward(file, source, file.close, size, fps, frames)
-    return _open_container(source, size, fps, frames)
+    return _open_container(source, size, fps, frames, tracks)
 
 
 def _open_raw(source: str, size: tuple[int, int] | None, fps: Fraction | None, limit: int | None) -> VideoReader:
@@ -146,17 +160,17 @@ def _raw_reader(
     return VideoReader(name, _counted(info, count, limit), read_raw(file, name, info), close, notes, limit)
 
 
-def _open_container(source: str, size: tuple[int, int] | None, fps: Fraction | None, limit: int | None) -> VideoReader:
+def _open_container(
+    source: str, size: tuple[int, int] | None, fps: Fraction | None, limit: int | None, tracks: bool
+) -> VideoReader:
     from nvc_cli.container import ContainerSource
 
-    video = ContainerSource(source)
+    video = ContainerSource(source, tracks, constant=fps is not None)
     with _closing_on_error(video.close):
         _check_size(source, size, (video.info.width, video.info.height))
         info = replace(video.info, fps=fps or video.info.fps)
-        notes = _conversion(info)
-        if video.rotation:
-            notes.append(f"the file asks players to turn it by {video.rotation} degrees, which is not kept")
-        return VideoReader(source, _counted(info, info.frames, limit), video.frames(), video.close, notes, limit)
+        notes = _conversion(info) + video.remarks
+        return VideoReader(source, _counted(info, info.frames, limit), video.frames(), video.close, notes, limit, video)
 
 
 def _at_least_one(name: str, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -231,7 +245,16 @@ def _closing_on_error(close: Callable[[], None]) -> Iterator[None]:
 
 # ---- writing ------------------------------------------------------------------------------------
 
-Sink = contextlib.AbstractContextManager[Callable[[Frame], None]]
+
+class Output(Protocol):
+    """Something that frames and pieces of tracks can be appended to."""
+
+    def write(self, frame: Frame) -> None: ...
+
+    def copy(self, sample: Sample, start: Fraction) -> None: ...
+
+
+Sink = contextlib.AbstractContextManager[Output]
 
 
 class VideoWriter:
@@ -246,15 +269,15 @@ class VideoWriter:
         self.note = note
         self._target = target
         self._sink = sink
-        self._write: Callable[[Frame], None] | None = None
+        self._output: Output | None = None
         self._empty = True
 
     def __enter__(self) -> VideoWriter:
-        self._write = self._sink.__enter__()
+        self._output = self._sink.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._write = None
+        self._output = None
         if kind is not None or not self._empty:
             self._sink.__exit__(kind, error, trace)
             return
@@ -265,29 +288,38 @@ class VideoWriter:
     def write(self, frame: Frame) -> None:
         """Append a frame of the size that `info` says. Raises NvcError if the target cannot take it, ValueError for another shape
         or type of plane, and BrokenPipeError if the reader of a pipe has left."""
-        if self._write is None:
+        if self._output is None:
             raise ValueError("write to a VideoWriter inside its with block")
         shapes = ((self.info.height, self.info.width), self.info.chroma_shape, self.info.chroma_shape)
         for plane, shape in zip(frame.planes, shapes):
             if plane.shape != shape or plane.dtype != "uint8":
                 raise ValueError(f"expected a uint8 plane of shape {shape}, got {plane.dtype} {plane.shape}")
-        self._write(frame)
+        self._output.write(frame)
         self._empty = False
+
+    def copy(self, sample: Sample, start: Fraction = Fraction(0)) -> None:
+        """Append a piece of a track, if the file has it; `start` is when the file begins, in seconds after the first frame of the
+        video that it is of. Raises NvcError if the target cannot take it."""
+        if self._output is None:
+            raise ValueError("write to a VideoWriter inside its with block")
+        self._output.copy(sample, start)
 
 
 def open_writer(
-    target: str, info: VideoInfo, overwrite: bool = False, codec: str | None = None, options: dict[str, str] | None = None
-) -> VideoWriter:
+    target: str, info: VideoInfo, overwrite: bool = False, codec: str | None = None, options: dict[str, str] | None = None,
+    tracks: tuple[Track, ...] = (),
+) -> VideoWriter:  # fmt: skip
     """Prepare to write a video; use the result in a with block.
 
     target: .yuv (bare planes), .y4m, a container (.mkv, .avi, .nut with ffv1; .mp4, .m4v, .mov, .ts with libx264; .webm with
         libvpx-vp9; lossless), or "-" for y4m on standard output. Devices and named pipes get y4m.
     codec, options: what PyAV should use in a container instead, with the names that ffmpeg has for them; `options` replace the
         lossless ones, they are not added to them
+    tracks: sound and subtitles, whose pieces will come through `copy`; those that the container does not take are left out
 
-    Containers carry colour tags, frame rate and the shape of pixels, the latter only with a codec of the H.26x family or in .mp4,
-    .m4v and .mov (so a .mkv of pixels that are not square gets libx264, lossless too); .avi and .nut no colour tags. y4m keeps
-    all but primaries, transfer and matrix, .yuv nothing. Raises NvcError if the target exists (without `overwrite`), is a folder,
+    Containers carry colour tags, times of frames and the shape of pixels, the latter only with a codec of the H.26x family or in .mp4,
+    .m4v and .mov (so a .mkv of pixels that are not square gets libx264, lossless too); .avi and .nut no colour tags, .avi no times but a
+    rate; .avi, .nut and .ts not how pictures are to be turned. y4m keeps rate, shape of pixels and range, .yuv nothing. Raises NvcError if the target exists (without `overwrite`), is a folder,
     has an unknown suffix, or the codec is unknown or does not fit.
     """
     from nvc_cli.container import FORMATS, choose_format, container_sink, losses
@@ -296,10 +328,15 @@ def open_writer(
     check_target(target, overwrite)
     if Path(target).suffix.lower() in FORMATS:
         form = choose_format(target, info, codec, options)
-        lost = losses(form, info)
-        note = f"{target}: does not keep {' and '.join(lost)}" if lost else None
-        return VideoWriter(target, info, container_sink(target, info, overwrite, form), note)
-    return VideoWriter(target, info, _uncompressed(target, info, overwrite, codec, options))
+        return VideoWriter(target, info, container_sink(target, info, overwrite, form, tracks), _note(target, losses(form, info, tracks)))
+    lost = ["sound and subtitles"] * bool(tracks) + ["the times of frames"] * (info.tick is not None) + ["that pictures are to be turned"] * (
+        info.orientation != Orientation()
+    )
+    return VideoWriter(target, info, _uncompressed(target, info, overwrite, codec, options), _note(target, lost))
+
+
+def _note(target: str, lost: list[str]) -> str | None:
+    return f"{'y4m on standard output' if target == PIPE else target}: does not keep {' and '.join(lost)}" if lost else None
 
 
 def _uncompressed(target: str, info: VideoInfo, overwrite: bool, codec: str | None, options: dict[str, str] | None) -> Sink:
@@ -317,9 +354,21 @@ def _uncompressed(target: str, info: VideoInfo, overwrite: bool, codec: str | No
 
 
 @contextlib.contextmanager
-def _planar_sink(target: str, info: VideoInfo, overwrite: bool, raw: bool) -> Iterator[Callable[[Frame], None]]:
+def _planar_sink(target: str, info: VideoInfo, overwrite: bool, raw: bool) -> Iterator[Output]:
     with publish(target, overwrite) as file:
         if not raw:
             write_y4m_header(file, info)
-        write_frame = write_planes if raw else write_y4m_frame
-        yield lambda frame: write_frame(file, frame)
+        yield _Planar(file, raw)
+
+
+class _Planar:
+    """Uncompressed video, which has no place for tracks."""
+
+    def __init__(self, file: BinaryIO, raw: bool) -> None:
+        self._file, self._write = file, write_planes if raw else write_y4m_frame
+
+    def write(self, frame: Frame) -> None:
+        self._write(self._file, frame)
+
+    def copy(self, sample: Sample, start: Fraction) -> None:
+        pass

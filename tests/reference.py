@@ -79,6 +79,7 @@ class Header:
 
     width: int
     height: int
+    timed: bool  # frames have times of their own
     model: str
     weights_hash: bytes
 
@@ -88,7 +89,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 8:
+    if (version := reader.unsigned(1)) != 9:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -97,14 +98,30 @@ def read_header(reader: Reader) -> Header:
     try:
         width, height = body.varint(1, 16384), body.varint(1, 16384)
         ratios = [(body.varint(1, 2**31 - 1), body.varint(1, 2**31 - 1)) for _ in ("rate", "aspect")]
-        *_, full_range = body.take(4)  # primaries, transfer, matrix, range
+        *_, full_range, orientation = body.take(5)  # primaries, transfer, matrix, range, orientation
+        ratios.append((body.varint(0, 2**31 - 1), body.varint(1, 2**31 - 1)))
+        tracks = body.unsigned(1)
         body.name(32)  # source format
-        header = Header(width, height, body.name(64), body.take(8))
-        if any(gcd(*ratio) != 1 for ratio in ratios) or full_range > 1 or body.position != len(body.data):
+        header = Header(width, height, ratios[-1] != (0, 1), body.name(64), body.take(8))
+        limits = full_range > 1 or orientation > 7 or tracks > 64
+        if any(gcd(*ratio) != 1 for ratio in ratios) or limits or body.position != len(body.data):
             raise ValueError("A field is outside its limits, or bytes are left over.")
     except ValueError as error:
         raise ValueError(f"Unknown header data: {error}") from None
+    for _ in range(tracks):
+        skip(reader, 0xF0)
     return header
+
+
+def skip(reader: Reader, mark: int) -> None:
+    """A track's description or sample, which has no meaning for pictures."""
+    start = reader.position
+    if reader.unsigned(1) != mark:
+        raise ValueError("There is no track where one should be.")
+    reader.take(reader.varint(0, 2**28 - 1))
+    end = reader.position
+    if reader.unsigned(4) != crc32(reader.data[start:end]):
+        raise ValueError("A track is damaged.")
 
 
 @dataclass
@@ -135,10 +152,13 @@ def leb128(value: int) -> bytes:
     return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + leb128(value // 128)
 
 
-def read_packet(reader: Reader, places: list[tuple[int, bool]]) -> Packet | None:
+def read_packet(reader: Reader, timed: bool, places: list[tuple[int, bool]]) -> Packet | None:
     """The packet after those at these places, which its own is added to; None at the end."""
-    start, number = reader.position, len(places)
+    place, number = reader.position, len(places)
     try:
+        while reader.data[reader.position : reader.position + 1] == b"\xF1":
+            skip(reader, 0xF1)
+        start = reader.position
         head = reader.unsigned(1)
         if head == 0xFE:
             rest = index(places)[1:] + b"\xFF"
@@ -155,8 +175,17 @@ def read_packet(reader: Reader, places: list[tuple[int, bool]]) -> Packet | None
         raise ValueError(f"The stream is truncated at frame {number}.") from None
     except ValueError as error:
         raise ValueError(f"Frame {number} is damaged. {error}") from None
-    places.append((start, packet.keyframe))
+    places.append((place, packet.keyframe))
+    if timed:
+        packet.payload = without_time(packet.payload)
     return packet
+
+
+def without_time(payload: bytes) -> bytes:
+    """What comes after a varint."""
+    while payload[:1] and payload[0] & 128:
+        payload = payload[1:]
+    return payload[1:]
 
 
 # Payload
@@ -598,7 +627,7 @@ def decode(stream: bytes, weights: Path, tables: Path) -> list[tuple[np.ndarray,
     rows, columns = -(-header.height // 16), -(-header.width // 16)  # of y
     frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     state, counts, places = None, {}, []
-    while packet := read_packet(reader, places):
+    while packet := read_packet(reader, header.timed, places):
         network = Network(layers, packet.rate)
         try:
             symbols = Symbols(packet.payload, cumulative)

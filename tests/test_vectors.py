@@ -26,9 +26,10 @@ from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model, load
 from nvc_cli.decoder import Decoder
-from nvc_cli.frame import Color, Frame
+from nvc_cli.frame import Color, Frame, Orientation
 from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter, open_stream, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
+from nvc_cli.tracks import Sample, Track
 
 FOLDER = Path(__file__).parent / "vectors"
 HASHES = FOLDER / "hashes.json"
@@ -91,6 +92,9 @@ class Vector:
     enhanced: tuple[int, ...] = ()  # frames whose packets flag the out-of-loop filter, which changes no picture
     speed: tuple[int, int] = (1, -2)
     wild: bool = False  # vectors of any length in any direction, instead of sought ones
+    times: tuple[int, ...] = ()  # in ticks of 1/90000 s, instead of a constant rate
+    turned: Orientation = Orientation()
+    tracks: tuple[Track, ...] = ()  # each with a sample before every frame, and after the last
     content: Callable[[int, int, int, tuple[int, int]], Frame] = scene
 
 
@@ -109,6 +113,8 @@ VECTORS = {
     "references": Vector(frames=12, qp=5, keyframes=(0, 11), content=blinking),
     "flat": Vector(64, 16, filtered=(1,), wild=True),
     "narrow": Vector(16, 130, frames=2, filtered=(1,), wild=True),
+    "variable": Vector(32, 32, frames=4, keyframes=(0, 2), filtered=(1,), times=(0, 3003, 3004, 900000), turned=Orientation(1, True)),
+    "tracks": Vector(32, 32, keyframes=(0, 2), tracks=(Track("audio", "pcm_u8", Fraction(1, 8000), b"\xff\0"), Track("subtitle", "text", Fraction(1), b""))),
     "hard": Vector(32, 32, frames=2, qp=0, filtered=(1,), content=hard),
 }
 
@@ -131,7 +137,10 @@ def make(vector: Vector, model: Model) -> tuple[bytes, list[Frame]]:
     """A stream, and its pictures."""
     codec, search, state, pictures = model.codec, Search(32), None, []
     file = io.BytesIO()
-    header = Header(vector.width, vector.height, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
+    header = Header(
+        vector.width, vector.height, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash,
+        vector.turned, Fraction(1, 90000) if vector.times else None, vector.tracks,
+    )  # fmt: skip
     with StreamWriter(file, header) as stream:
         for t in range(vector.frames):
             source, coder = to_picture(vector.content(vector.width, vector.height, t, vector.speed), CPU), SymbolEncoder()
@@ -145,8 +154,16 @@ def make(vector: Vector, model: Model) -> tuple[bytes, list[Frame]]:
                 state = codec.encode_frame(source, state, rate, vectors, refresh, coder).finish(filtered)
             pictures.append(to_frame(state.picture, vector.width, vector.height))
             checksum = picture_checksum(pictures[-1])
-            stream.write(Packet(keyframe, int(rate), filtered, refresh, t in vector.enhanced, coder.finish(), checksum))
+            write_samples(stream, vector, t)
+            time = vector.times[t] if vector.times else None
+            stream.write(Packet(keyframe, int(rate), filtered, refresh, t in vector.enhanced, coder.finish(), checksum, time))
+        write_samples(stream, vector, vector.frames)
     return file.getvalue(), pictures
+
+
+def write_samples(stream: StreamWriter, vector: Vector, t: int) -> None:
+    for number, track in enumerate(vector.tracks):
+        stream.write_sample(Sample(number, round((t - 1) / 25 / track.tick), t, t % 2 == 0, bytes(range(t))))
 
 
 def digest(frame: Frame) -> str:
@@ -204,6 +221,8 @@ def test_flags_and_size(name: str, hashes: dict[str, dict]) -> None:
         reader = StreamReader(file, name)
         packets = list(reader)
     assert (reader.header.width, reader.header.height, len(packets)) == (vector.width, vector.height, vector.frames)
+    assert (reader.header.orientation, reader.header.tracks) == (vector.turned, vector.tracks)
+    assert tuple(packet.time for packet in packets) == (vector.times or (None,) * vector.frames)
     for flag, places in (("keyframe", vector.keyframes), ("filtered", vector.filtered), ("refresh", vector.refreshed), ("enhance_last", vector.enhanced)):
         assert tuple(t for t, packet in enumerate(packets) if getattr(packet, flag)) == places
     assert reader.size < 12000

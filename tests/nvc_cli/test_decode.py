@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from nvc_cli.decode import Time, _range
+from nvc_cli.decode import Time, _part
+from nvc_cli.frame import Color
 from nvc_cli.index import END_MARKER, Index
 from nvc_cli.main import main
-from nvc_cli.stream import Packet, StreamReader, pack_header, pack_packet
+from nvc_cli.stream import Header, Packet, StreamReader, pack_header, pack_packet
 from nvc_cli.switches import Switches
 
 Run = Callable[..., Result]
@@ -145,7 +146,7 @@ def test_parts_from_a_pipe(done: Run, keyed: tuple[Path, list[bytes]], model: st
 
 def test_a_start_beyond_the_end(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
     line = refused("decode", keyed[0], "-o", tmp_path / "a.yuv", "--model", model, "--start", "0.24")
-    assert "a.nvc has 6 frames, 0.240 s, so none is left at 0.240 s; choose an earlier --start" in line
+    assert "the last frame of a.nvc is at 0.200 s, so none is left at 0.240 s; choose an earlier --start" in line
 
 
 def test_a_duration_that_is_too_short(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
@@ -168,9 +169,10 @@ def test_what_is_no_time(text: str) -> None:
 
 
 def test_parts_fit_together() -> None:
-    fps = Fraction(30000, 1001)
-    ends = [_range(fps, Fraction(k, 10), Fraction(1, 10), None) for k in range(100)]
-    assert [stop for _, stop in ends[:-1]] == [first for first, _ in ends[1:]]
+    for tick in (None, Fraction(1, 90000)):
+        header = Header(64, 48, Fraction(30000, 1001), Color(), Fraction(1), "yuv420p", "tiny", bytes(8), tick=tick)
+        parts = [_part(header, Fraction(k, 10), Fraction(1, 10), None) for k in range(100)]
+        assert [part.stop for part in parts[:-1]] == [part.first for part in parts[1:]]
 
 
 def test_resilience(nvc: Run, done: Run, refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
