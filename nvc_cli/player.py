@@ -105,13 +105,13 @@ class Player:
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._frames():
-            place = self._next if frame.time is None else frame.time
+            place = frame.time if self._timed else self._next
             self._next += 1
             if self.stop is not None and place >= self.stop:
                 break
             if place >= self.start:
                 yield frame
-            if frame.time is None and self._next == self.stop:
+            if not self._timed and self._next == self.stop:
                 break
 
     def _frames(self) -> Iterator[Frame]:

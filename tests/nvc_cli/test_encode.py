@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,10 +22,13 @@ from models.presets import lagrangian
 from models.quality import distortion
 from nvc_cli.decision import Decision, LookAhead
 from nvc_cli.decoder import Decoder
+from nvc_cli.encode import _budget
 from nvc_cli.encoder import Encoded, Encoder
 from nvc_cli.frame import Color, Frame, VideoInfo
-from nvc_cli.stream import Header, Packet, StreamReader, picture_checksum
+from nvc_cli.rate import Target
+from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter, pack_header, picture_checksum
 from nvc_cli.tensors import to_picture
+from nvc_cli.tracks import Sample, Track, pack_sample, pack_track
 from nvc_cli.video import open_writer
 from tests.nvc_cli.conftest import pictures
 
@@ -321,3 +326,20 @@ def test_wrong_usage(nvc: Run, clip: Clip, tmp_path: Path, arguments: list[str])
 
 def test_an_output_is_required(nvc: Run, clip: Clip) -> None:
     assert nvc("encode", clip()).exit_code == 2
+
+
+def test_a_size_is_that_of_all_and_a_rate_that_of_pictures() -> None:
+    track = Track("audio", "pcm_u8", Fraction(1, 8000), bytes(100))
+    header = Header(48, 32, Fraction(25), Color(), Fraction(1), "yuv420p", "tiny", bytes(8), tracks=(track,))
+    samples = [Sample(0, t, 1, True, bytes(50)) for t in range(9)]
+    file = io.BytesIO()
+    with StreamWriter(file, header) as stream:
+        for sample in samples:
+            stream.write_sample(sample)
+        stream.write(Packet(True, 0, False, False, False, bytes(3) + b"\x80" + bytes(996), 0))
+        packet = stream.size - stream.side - len(pack_header(replace(header, tracks=())))
+    side, size = sum(map(len, map(pack_sample, samples))), len(file.getvalue())
+    assert stream.side == side + len(pack_track(track))
+    index = 8 * 8  # bits that an index of one keyframe has more than one of none
+    for target in (Target(None, size), Target(8 * 25 * (size - stream.side), None)):
+        assert 0 <= _budget(target, header, 1, side) - 8 * packet <= index

@@ -293,10 +293,10 @@ def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     [
         (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
         (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
-        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 8"),
+        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 9"),
         (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
-        (resealed(b"NVC\x08\x22" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
-        (resealed(b"NVC\x08\x20" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(b"NVC\x09\x26" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x09\x24" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
         (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
     ],
 )
