@@ -71,8 +71,7 @@ def work(job: dict) -> dict[str, list[str]]:
     for clip, qp in product(job["clips"], job["qps"]):
         name = f"{Path(clip).stem}-{qp:g}"
         with open_reader(clip, None, None, job["frames"]) as reader, (folder / f"{name}.nvc").open("wb") as file:
-            info = reader.info
-            header = Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, model.name, model.hash)
+            header = Header.of(reader.info, model)
             encoder = Encoder(model, qp, 0, Heuristic(), device)
             hashes[name] = []
             with StreamWriter(file, header) as stream:

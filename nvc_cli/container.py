@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from nvc_cli.errors import NvcError
 from nvc_cli.files import publish
@@ -130,7 +130,7 @@ class ContainerSource:
                 if packet.stream is not self._stream:
                     self._waiting.append(packet)
                     continue
-                for picture in packet.decode():
+                for picture in cast("list[av.VideoFrame]", packet.decode()):
                     yield picture
                     index += 1
         except av.FFmpegError as error:
@@ -284,7 +284,7 @@ def _is_odd(info: VideoInfo) -> bool:
 
 def _add_stream(container: av.container.OutputContainer, target: str, info: VideoInfo, form: Format, tick: Fraction) -> av.VideoStream:
     try:
-        stream = container.add_stream(form.codec, rate=info.fps, options=dict(form.options))
+        stream = cast("av.VideoStream", container.add_stream(form.codec, rate=info.fps, options=dict(form.options)))
     except ValueError:
         raise NvcError(f"cannot write {target}: {form.name} does not hold {form.codec}; choose another codec or suffix") from None
     context = stream.codec_context

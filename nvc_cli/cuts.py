@@ -73,9 +73,10 @@ def _prediction_error(picture: Tensor, last: Tensor) -> float:
     height, width = picture.shape
     last = last - last.mean() + picture.mean()
     past = F.pad(last[None, None], (RADIUS,) * 4, mode="replicate")[0, 0]
-    least = None
+    least: Tensor | None = None
     for down in range(2 * RADIUS + 1):
         moved = past[down : down + height].unfold(1, width, 1).transpose(0, 1)  # (displacements across, H', W')
         error = F.avg_pool2d((moved - picture).abs()[:, None], BLOCK).amin(0)
         least = error if least is None else torch.minimum(least, error)
+    assert least is not None  # there is at least one displacement
     return float(least.mean())

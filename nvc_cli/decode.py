@@ -30,7 +30,7 @@ class Time(click.ParamType):
         if isinstance(value, Fraction):
             return value
         match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", value, re.ASCII)
-        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups()) if match else (0, 0, 0)
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups()) if match else [Fraction(0)] * 3
         if not match or (match[1] and minutes >= 60) or (match[2] and seconds >= 60):
             self.fail(f"{value!r} is not a time like 75, 75.2, 1:15 or 00:01:15.2", param, ctx)
         return 3600 * hours + 60 * minutes + seconds
@@ -89,13 +89,11 @@ def command(
     check_target(target, overwrite)
     from nvc_cli.salvage import Salvager
     from nvc_cli.stream import StreamReader, open_stream
-    from nvc_cli.video import VideoInfo, open_writer
+    from nvc_cli.video import open_writer
 
     with open_stream(source, Salvager if resilient else StreamReader) as reader:
         header = reader.header
-        info = VideoInfo(
-            header.width, header.height, header.fps, None, header.color, header.sar, orientation=header.orientation, tick=header.tick
-        )
+        info = header.info
         part = _part(header, start, duration, frames)
         sink = open_writer(target, info, overwrite, codec, options or None, header.tracks if tracks else ())
         if sink.note:
@@ -154,7 +152,7 @@ def _part(header: Header, start: Fraction, duration: Fraction | None, frames: in
     places = header.fps if header.tick is None else 1 / header.tick
     first = round(start * places)
     ends = [round((start + duration) * places)] if duration is not None else []
-    if ends and ends[0] == first:
+    if duration is not None and ends[0] == first:
         raise NvcError(f"--duration {float(duration):g} is too short for a frame of {float(header.fps):g} a second; ask for more")
     if header.tick is not None:
         return Part(first, min(ends, default=None), None)

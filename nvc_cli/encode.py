@@ -196,16 +196,15 @@ def command(
         from nvc_cli.stream import Header, StreamWriter
         from nvc_cli.twopass import TwoPass, draft
 
-        header = Header(
-            info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash,
-            info.orientation, info.tick, reader.tracks,
-        )  # fmt: skip
+        header = Header.of(info, weights, reader.tracks)
         # The stream is published last, so it appears only when the reconstruction is whole, too.
         file = stack.enter_context(publish(target, overwrite))
         writer = stack.enter_context(open_writer(recon, info, overwrite)) if recon else None
         begin, count = time.monotonic(), info.frames or frames
-        control: float | RateControl = aim
-        if isinstance(aim, Target):
+        control: float | RateControl
+        if not isinstance(aim, Target):
+            control = aim
+        else:
             if aim.size and not count:
                 count = _count(source, size, fps, two_pass)
             control = _one_pass(aim, header, count, keyint, reader.side)
@@ -249,7 +248,8 @@ def _decision(filtering: str, decision: str, thresholds: Heuristic | None) -> De
         raise click.UsageError("--thresholds are those of --filter auto --decision heuristic")
     if filtering != "auto":
         return filtering == "on"
-    return {"rd": LookAhead(), "learned": Learned(), "heuristic": thresholds or Heuristic()}[decision]
+    rules: dict[str, Decision] = {"rd": LookAhead(), "learned": Learned(), "heuristic": thresholds or Heuristic()}
+    return rules[decision]
 
 
 def _aim(qp: float | None, bitrate: int | None, size: int | None) -> float | Target:
@@ -278,7 +278,7 @@ def _count(source: str, size: tuple[int, int] | None, fps: Fraction | None, twic
 
 def _end(info: VideoInfo, packet: Packet, number: int) -> Fraction:
     """When a frame is over, in seconds after the first one begins, as far as that is known before the next one comes."""
-    begin = number / info.fps if packet.time is None else packet.time * info.tick
+    begin = number / info.fps if packet.time is None or info.tick is None else packet.time * info.tick
     return begin + 1 / info.fps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,18 @@ from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model
 from nvc_cli.cuts import Lookout
-from nvc_cli.decision import Decision, LookAhead, Moment
+from nvc_cli.decision import Decision, Heuristic, LookAhead, Moment
 from nvc_cli.frame import Frame
 from nvc_cli.rate import RateControl
+from nvc_cli.runtime import ready_model
 from nvc_cli.stream import Packet, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
+
+if TYPE_CHECKING:
+    import av
+    import numpy as np
+
+MAX_QP = 7
 
 
 @dataclass(frozen=True)
@@ -60,26 +68,35 @@ class _Way:
 
 
 class Encoder:
-    """Turns frames into packets.
+    """Turns frames into packets, for a StreamWriter whose header is `Header.of(info, encoder.model)`.
 
     Args:
-        model: from `models.weights.load`.
-        qp: 0 (best picture) to 7 (smallest file), in steps of 1/8; or what finds the rate point of each frame.
+        model: a model of the package, a .safetensors file, or what `models.weights.load` returns.
+        qp: 0 (best picture) to 7 (smallest file), in steps of 1/8; or what finds the rate point of each frame, such as `OnePass`,
+            which must then be told by `took` what frames took.
         keyint: largest distance of keyframes; 0: no limit.
         decision: when the in-loop filter is on: True, False, or how to find out.
-        device: where the model is.
+        device: where the model is, or is to be; by default on a CUDA device if there is one.
         references: how many earlier pictures are searched, 1 to 8.
         scenecut: keyframes at scene cuts, too.
         draft: only what frames take matters, and that about: a faster search, and no enhancer.
+
+    Raises:
+        NvcError: there is no such model.
+        ValueError: the quality is out of range.
     """
 
     def __init__(
-        self, model: Model, qp: float | RateControl, keyint: int, decision: Decision, device: torch.device,
-        references: int = REFERENCES, scenecut: bool = False, draft: bool = False,
+        self, model: Model | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision = Heuristic(),
+        device: torch.device | None = None, references: int = REFERENCES, scenecut: bool = False, draft: bool = False,
     ):  # fmt: skip
-        self.codec, self.device = model.codec, device
-        self.control = None if isinstance(qp, int | float) else qp
-        self.base, self.keyint, self.decision = 0 if self.control else round(qp * 8), keyint, decision
+        self.model, self.device = ready_model(model, device)
+        self.codec = self.model.codec
+        self.control: RateControl | None = None if isinstance(qp, int | float) else qp
+        self.base = round(qp * 8) if isinstance(qp, int | float) else 0
+        if not 0 <= self.base <= 8 * MAX_QP:
+            raise ValueError(f"a quality of {qp} is not one from 0 to {MAX_QP}")
+        self.keyint, self.decision = keyint, decision
         self.search = Search(reach=64, thorough=not draft, references=references)
         self.lookout = Lookout() if scenecut or self.control else None
         self.scenecut, self.draft = scenecut, draft
@@ -88,15 +105,21 @@ class Encoder:
         self.last: _Coded | None = None  # the frame that was given out last
 
     @torch.inference_mode()
-    def encode(self, frame: Frame) -> list[Encoded]:
-        """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead."""
+    def encode(self, picture: Frame | np.ndarray[Any, Any] | av.VideoFrame) -> list[Encoded]:
+        """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead.
+
+        Raises:
+            ValueError: it is none of what `Frame.of` takes.
+        """
+        frame = Frame.of(picture)
         source, done = to_picture(frame, self.device), []
         glance = self.lookout(source.y) if self.lookout else None
-        if (self.keyint and self.since >= self.keyint) or (self.scenecut and glance.cut):
+        cut = glance is not None and self.scenecut and glance.cut
+        if (self.keyint and self.since >= self.keyint) or cut:
             done = self.finish()
         if not self.ways:
             self.since = 0
-        if self.control:
+        if self.control and glance:
             self.base = self.control.base(self.since, glance)
         self.ways = self._follow(frame, source) if self.ways else [self._keyframe(frame, source)]
         self.since += 1
@@ -142,13 +165,12 @@ class Encoder:
         vectors = self.codec.search(self.search, source, way.state, rates)
         unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder)
         payload = coder.finish()
-        flags = [decision] if isinstance(decision, bool) else [False, True]
-        states = [unfiltered.finish(flag) for flag in flags]
-        errors = [_error(state.picture, source) for state in states] if len(states) > 1 else []
-        moment = Moment(*errors, self.since, self.base, last.filtered) if errors else None
-        coded = [_Coded(frame, source, state, rate, False, flag, payload, moment) for flag, state in zip(flags, states)]
-        if len(coded) == 1:
-            return [way.then(coded[0], 0.0)]
+        if isinstance(decision, bool):
+            return [way.then(_Coded(frame, source, unfiltered.finish(decision), rate, False, decision, payload), 0.0)]
+        states = [unfiltered.finish(flag) for flag in (False, True)]
+        off, on = errors = [_error(state.picture, source) for state in states]
+        moment = Moment(off, on, self.since, self.base, last is not None and last.filtered)
+        coded = [_Coded(frame, source, state, rate, False, bool(flag), payload, moment) for flag, state in enumerate(states)]
         if not isinstance(decision, LookAhead):
             return [way.then(coded[decision(moment)], 0.0)]
         weight = lagrangian(float(rate)) * source.y.numel()

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nvc_cli.errors import NvcError
 
@@ -69,7 +69,7 @@ class _Output(io.FileIO):
         self.path = path
         super().__init__(location, "w")
 
-    def write(self, data) -> int | None:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:

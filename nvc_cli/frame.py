@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 UNSPECIFIED = 2  # in each of the three tables of H.273
 MAX_SIDE = 65535
@@ -19,6 +23,10 @@ class Color:
     transfer: int = UNSPECIFIED
     matrix: int = UNSPECIFIED
     full_range: bool = False
+
+
+BT709 = Color(1, 1, 1)
+"""What RGB pictures become."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,28 @@ class Frame:
     @property
     def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.y, self.u, self.v
+
+    @staticmethod
+    def of(picture: Frame | np.ndarray[Any, Any] | VideoFrame) -> Frame:
+        """A frame of what may be one: a uint8 array (H, W, 3) of red, green and blue, which becomes BT.709, or (H, W) of grey in full
+        range; or a picture of PyAV in any format, which keeps its range and matrix.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        from nvc_cli.pixels import to_frame
+
+        return picture if isinstance(picture, Frame) else to_frame(picture)
+
+    def rgb(self, color: Color = BT709) -> np.ndarray[Any, Any]:
+        """Red, green and blue, uint8 (H, W, 3), by the colour tags of its video."""
+        return self.av(color).to_ndarray(format="rgb24")
+
+    def av(self, color: Color = BT709) -> VideoFrame:
+        """A picture of PyAV, in yuv420p with these tags."""
+        from nvc_cli.pixels import to_av
+
+        return to_av(self, VideoInfo(self.y.shape[1], self.y.shape[0], Fraction(1), color=color))
 
 
 def blank(info: VideoInfo) -> tuple[Frame, np.ndarray]:

@@ -3,7 +3,8 @@ which has no matrix, becomes BT.709 in limited range."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,10 +34,10 @@ def orientation_of(picture: av.VideoFrame) -> Orientation | None:
     """
     from av.sidedata.sidedata import Type
 
-    data = picture.side_data.get(Type.DISPLAYMATRIX)
-    if data is None:
+    matrix = cast(Any, picture.side_data).get(Type.DISPLAYMATRIX)
+    if matrix is None:
         return Orientation()
-    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float) / 65536
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).astype(float) / 65536
     for mirrored in (False, True):
         for quarters, (cos, sin) in enumerate(((1, 0), (0, 1), (-1, 0), (0, -1))):
             flip = -1 if mirrored else 1
@@ -62,6 +63,19 @@ def from_av(picture: av.VideoFrame, info: VideoInfo) -> Frame:
     return frame
 
 
+def to_frame(picture: np.ndarray | av.VideoFrame) -> Frame:
+    """A picture of PyAV, or an array (H, W, 3) of RGB or (H, W) of grey, as a frame. Raises ValueError if it is neither."""
+    import av
+
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3) or 0 in picture.shape:
+            raise ValueError(f"an array {picture.shape} of {picture.dtype} is no picture; give uint8 (H, W, 3) for RGB, or (H, W) for grey")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24" if picture.ndim == 3 else "gray")
+    if not isinstance(picture, av.VideoFrame):
+        raise ValueError(f"a {type(picture).__name__} is no picture; give a NumPy array or a VideoFrame of PyAV")
+    return from_av(picture, VideoInfo(picture.width, picture.height, Fraction(1)))
+
+
 def to_av(frame: Frame, info: VideoInfo) -> av.VideoFrame:
     """Copy a frame into a tagged yuv420p picture for an encoder."""
     picture = _empty(info, "yuv420p")
@@ -74,7 +88,7 @@ def from_planes(planes: list[np.ndarray], info: VideoInfo) -> Frame:
     """Convert unpadded planes (rows, bytes in a row) of the format `info.source_format` to 8-bit 4:2:0."""
     picture = _empty(info, info.source_format)
     for index, plane in enumerate(planes):
-        padded = np.frombuffer(picture.planes[index], np.uint8).reshape(-1, picture.planes[index].line_size)
+        padded = np.frombuffer(cast(Any, picture.planes[index]), np.uint8).reshape(-1, picture.planes[index].line_size)
         padded[: plane.shape[0], : plane.shape[1]] = plane
     return from_av(picture, info)
 
@@ -93,7 +107,7 @@ def _empty(info: VideoInfo, pixel_format: str) -> av.VideoFrame:
 def _array(picture: av.VideoFrame, index: int) -> np.ndarray:
     """An 8-bit plane as a view (rows, columns) without its padding."""
     plane = picture.planes[index]
-    padded = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    padded = np.frombuffer(cast(Any, plane), np.uint8).reshape(-1, plane.line_size)
     return padded[: plane.height, : plane.width]
 
 

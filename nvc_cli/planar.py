@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -181,6 +182,7 @@ def _y4m_format(tag: str, name: str) -> str:
 def _planes(info: VideoInfo) -> list[tuple[int, int]]:
     """(rows, bytes in a row) of each plane of a frame in the source's own format."""
     match = re.fullmatch(r"(?:gray|yuv(a?)(\d{3})p)(\d+)?(?:le)?", info.source_format)
+    assert match  # `_y4m_format` makes no others
     sample_bytes = 2 if match[3] else 1
     luma = (info.height, info.width * sample_bytes)
     if not match[2]:
@@ -203,10 +205,10 @@ def _ratio(text: str) -> Fraction | None:
 
 def _read_into(file: BinaryIO, flat: np.ndarray) -> int:
     """Fill a flat array from a file or a pipe; returns the bytes got, fewer than asked only at the end."""
-    view = memoryview(flat)
+    view = memoryview(flat.data)
     got = 0
     while got < len(view):
-        count = file.readinto(view[got:])
+        count = cast(io.BufferedIOBase, file).readinto(view[got:])
         if not count:
             break
         got += count

@@ -105,7 +105,7 @@ class Player:
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._frames():
-            place = frame.time if self._timed else self._next
+            place = self._next if not self._timed else frame.time or 0
             self._next += 1
             if self.stop is not None and place >= self.stop:
                 break

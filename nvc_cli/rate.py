@@ -56,7 +56,7 @@ class Target:
 
     def bits(self, frames: int, fps: Fraction) -> float:
         """Of a stream of so many frames."""
-        return 8.0 * self.size if self.bitrate is None else float(self.bitrate * frames / fps)
+        return float(self.bitrate * frames / fps) if self.bitrate is not None else 8.0 * (self.size or 0)
 
 
 class RateControl(Protocol):

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 KINDS = ("audio", "subtitle")
 
-_BLANKS = (("matroska", {}, b"\0"), ("mov", {"movflags": "empty_moov+default_base_moof"}, None))
+_BLANKS: tuple[tuple[str, dict[str, str], bytes | None], ...] = (("matroska", {}, b"\0"), ("mov", {"movflags": "empty_moov+default_base_moof"}, None))
 """Containers that hold a description: their names, options, and a packet without which they cannot be read."""
 _AS_WRITTEN = {"fflags": "nofillin+noparse", "probesize": "32", "analyzeduration": "0"}
 """Options to read a description by what it says, not by what its packets look like."""
 
 
-def describe(stream: av.AudioStream | av.SubtitleStream) -> Track | None:
+def describe(stream: av.stream.Stream) -> Track | None:
     """What a stream of a container is; None where that cannot be kept."""
     import av
 
@@ -102,7 +102,7 @@ def _blank(stream: av.stream.Stream, name: str, options: dict[str, str], content
         container.start_encoding()
         if content is not None:
             packet = av.Packet(content)
-            packet.stream, packet.time_base = copy, stream.time_base
+            packet.stream, packet.time_base = copy, Fraction(stream.time_base or 1)
             packet.pts = packet.dts = 0
             packet.duration, packet.is_keyframe = 1, True
             container.mux(packet)

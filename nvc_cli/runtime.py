@@ -58,6 +58,18 @@ def load_model(name: str, device: torch.device) -> Model:
         raise NvcError(str(error)) from error
 
 
+def ready_model(model: Model | str, device: torch.device | None) -> tuple[Model, torch.device]:
+    """A model that may be given by name, and where it is; a named one goes to a CUDA device if there is one, unless told otherwise.
+
+    Raises:
+        NvcError: there is no such model.
+    """
+    if isinstance(model, str):
+        device = device or choose_device("auto", None)
+        return load_model(model, device), device
+    return model, device or next(model.codec.parameters()).device
+
+
 def _keep_freed_memory() -> None:
     """Let glibc keep the large buffers that are freed and taken again for every frame.
 

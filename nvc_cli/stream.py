@@ -15,14 +15,17 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import Source, sealed, varint
-from nvc_cli.frame import Color, Frame, Orientation
+from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
 from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
 from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
+
+if TYPE_CHECKING:
+    from models.weights import Model
 
 MAGIC = b"NVC"
 VERSION = 9
@@ -78,6 +81,18 @@ class Header:
     orientation: Orientation = Orientation()
     tick: Fraction | None = None
     tracks: tuple[Track, ...] = ()
+
+    @classmethod
+    def of(cls, info: VideoInfo, model: Model, tracks: tuple[Track, ...] = ()) -> Header:
+        """The header of a video that a model codes."""
+        return cls(
+            info.width, info.height, info.fps, info.color, info.sar, info.source_format, model.name, model.hash, info.orientation, info.tick, tracks
+        )
+
+    @property
+    def info(self) -> VideoInfo:
+        """What the decoded pictures are."""
+        return VideoInfo(self.width, self.height, self.fps, color=self.color, sar=self.sar, orientation=self.orientation, tick=self.tick)
 
 
 @dataclass(frozen=True)
@@ -272,10 +287,12 @@ class StreamReader:
         whole index; else stay. A place is the number of a frame, in a stream with a tick a time. Returns the number of frames in the
         stream where the index tells it."""
         index = load(self._file, self._start)
-        keyframe = index and (index.last(place) if self.header.tick is None else self._last_before(index, place))
+        if index is None:
+            return None
+        keyframe = index.last(place) if self.header.tick is None else self._last_before(index, place)
         if keyframe:
             self._enter(index, keyframe)
-        return index and index.frames
+        return index.frames
 
     def _last_before(self, index: Index, time: int) -> Keyframe | None:
         """The last keyframe at or before a time; None where one in the middle cannot be read."""

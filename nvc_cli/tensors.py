@@ -17,4 +17,5 @@ def to_picture(frame: Frame, device: torch.device) -> Planes:
 def to_frame(picture: Planes, width: int, height: int) -> Frame:
     """Rounded planes -> 8-bit planes of the visible size."""
     cut = crop(picture, height, width)
-    return Frame(*(plane[0, 0].to(torch.uint8).cpu().numpy() for plane in (cut.y, cut.u, cut.v)))
+    y, u, v = (plane[0, 0].to(torch.uint8).cpu().numpy() for plane in (cut.y, cut.u, cut.v))
+    return Frame(y, u, v)

@@ -68,7 +68,7 @@ class TwoPass:
         parts = [np.where(self.key == kind, self.expected, 0.0) for kind in (False, True)]
         self.rest = [part[:, ::-1].cumsum(1)[:, ::-1] for part in parts]  # of all frames from each on, by kind
         self.budget = budget  # of the frames whose size is not known
-        self.point = _finest(sum(self.rest)[:, 0], budget)
+        self.point = _finest(self.rest[0][:, 0] + self.rest[1][:, 0], budget)
         means = [rest[self.point, 0] / max((self.key == kind).sum(), 1) for kind, rest in enumerate(self.rest)]
         self.truth, self.draft = ([1 + trust * mean for trust, mean in zip(TRUST, means)] for _ in range(2))  # sums, by kind
         self.open: deque[tuple[int, int]] = deque()  # frames that have a base but no size yet, with it
@@ -78,7 +78,7 @@ class TwoPass:
         if self.frame == len(self.key):
             raise NvcError("the source has more frames than in the first pass; encode it when nothing writes to it any more")
         ratios = [truth / draft for truth, draft in zip(self.truth, self.draft)]
-        rest = sum(ratio * rest[:, self.frame] for ratio, rest in zip(ratios, self.rest))
+        rest = ratios[0] * self.rest[0][:, self.frame] + ratios[1] * self.rest[1][:, self.frame]
         spent = sum(ratios[int(self.key[frame])] * self.expected[base, frame] for frame, base in self.open)
         point = _finest(rest, self.budget - spent)
         self.point = min(max(point, self.point - 1), self.point + 1)

@@ -47,7 +47,7 @@ def opened(clip: str, frames: int, weights: Model) -> tuple[Header, list[Frame]]
 
     with open_reader(clip, frames=frames) as reader:
         info, source = reader.info, list(reader)
-    return Header(info.width, info.height, info.fps, info.color, info.sar, info.source_format, weights.name, weights.hash), source
+    return Header.of(info, weights), source
 
 
 def encode(encoder: Encoder, header: Header, source: list[Frame]) -> tuple[bytes, list[Encoded]]:
