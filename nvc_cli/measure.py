@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -134,8 +136,9 @@ def decode_stream(clip: Clip, coded: Path, folder: Path, settings: Settings, cod
     if codec in (NVC, NVC_ENHANCED):
         decode_nvc(clip, coded, folder, settings, codec == NVC_ENHANCED)
     else:
-        for _ in decode(str(coded), clip.info, str(decoded_path(clip, folder)), settings.threads):
-            pass
+        with _readable(coded):
+            for _ in decode(str(coded), clip.info, str(decoded_path(clip, folder)), settings.threads):
+                pass
     return decoded_path(clip, folder)
 
 
@@ -200,8 +203,19 @@ def packet_sizes(coded: Path) -> list[int]:
             return [reader.packet_size for _ in reader]
     import av
 
-    with av.open(str(coded)) as file:
+    with _readable(coded), av.open(str(coded)) as file:
         return [packet.size for packet in file.demux(video=0) if packet.size]
+
+
+@contextmanager
+def _readable(coded: Path) -> Iterator[None]:
+    """Turn what FFmpeg's libraries say about a damaged file into NvcError."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise NvcError(f"{coded} cannot be read ({error.strerror}); remove it, and it is written again") from None
 
 
 def run_json(command: list[str], threads: int) -> dict[str, Any]:

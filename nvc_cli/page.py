@@ -21,21 +21,39 @@ if TYPE_CHECKING:
 CROP_WIDTH = 270  # CSS pixels, about; parts are enlarged by whole numbers
 
 STYLE = """
-:root { color-scheme: light dark; --ink: light-dark(#1b1e21, #e4e6e8); --paper: light-dark(#fff, #16181b); --soft: light-dark(#5c636a, #a3a9b0);
-  --line: light-dark(#dde1e5, #33383d); --good: light-dark(#1f7a3a, #69c98a); --bad: light-dark(#b3391b, #f0936f); }
+:root { color-scheme: light dark; --ink: light-dark(#1b1e21, #e4e6e8); --paper: light-dark(#fff, #16181b);
+  --soft: light-dark(#5c636a, #a3a9b0); --line: light-dark(#dde1e5, #33383d); --box: light-dark(#f3f5f7, #22262a);
+  --good: light-dark(#1f7a3a, #69c98a); --bad: light-dark(#b3391b, #f0936f) }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 980px; padding: 2rem 1.5rem 4rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper) }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1rem }
-h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem } p { max-width: 50rem; margin: .5rem 0 } .soft, figcaption { color: var(--soft); font-size: .9rem }
-figure { margin: 1rem 0 } figcaption { max-width: 50rem; margin-top: .4rem }
-svg { display: block; max-width: 100%; height: auto } svg text { font-family: system-ui, sans-serif !important }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .6rem 0 }
-th, td { padding: .25rem .65rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap } th { font-weight: 600 }
-th:first-child, td:first-child { text-align: left; padding-left: 0 } .words td { text-align: left; white-space: normal; overflow-wrap: anywhere }
-.words th { text-align: left; vertical-align: top } .good { color: var(--good) } .bad { color: var(--bad) } tr.total td { font-weight: 600; border-top: 2px solid var(--line) }
-code, pre { font: .85rem/1.45 ui-monospace, monospace } pre { background: light-dark(#f3f5f7, #22262a); padding: .7rem .9rem; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere }
-.crops { display: flex; flex-wrap: wrap; gap: .9rem } .crops figure { margin: 0 } .crops img { display: block; image-rendering: pixelated; max-width: 100%; border-radius: 3px }
-.crops figcaption { line-height: 1.35; margin-top: .25rem } .crops b { color: var(--ink) } details { margin: .6rem 0 } summary { cursor: pointer }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem }
+h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1rem }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem }
+p { max-width: 50rem; margin: .5rem 0 }
+.soft, figcaption { color: var(--soft); font-size: .9rem }
+figure { margin: 1rem 0 }
+figcaption { max-width: 50rem; margin-top: .4rem }
+svg { display: block; max-width: 100%; height: auto }
+svg text { font-family: system-ui, sans-serif !important }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .6rem 0 }
+th, td { padding: .25rem .65rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th { font-weight: 600 }
+th:first-child, td:first-child { text-align: left; padding-left: 0 }
+tr.total td { font-weight: 600; border-top: 2px solid var(--line) }
+.words td { text-align: left; white-space: normal; overflow-wrap: anywhere }
+.words th { text-align: left; vertical-align: top }
+.good { color: var(--good) }
+.bad { color: var(--bad) }
+code, pre { font: .85rem/1.45 ui-monospace, monospace }
+pre { background: var(--box); padding: .7rem .9rem; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere }
+.crops { display: flex; flex-wrap: wrap; gap: .9rem }
+.crops figure { margin: 0; max-width: 100% }
+.crops img { display: block; image-rendering: pixelated; max-width: 100%; height: auto; border-radius: 3px }
+.crops figcaption { line-height: 1.35; margin-top: .25rem }
+.crops b { color: var(--ink) }
+details { margin: .6rem 0 }
+summary { cursor: pointer }
 """
 
 
@@ -110,17 +128,19 @@ def _bd_rates(page: Page) -> list[str]:
 
 def _speeds(page: Page) -> str:
     if len(page.sittings) > 1:
-        return (f"<p>The points were measured in {len(page.sittings)} sittings, so there is no table of speeds: what else the machine did differs from one to the "
-                "next. Rates and PSNR do not depend on it. The tables of the clips say which sitting each point is of.</p>")
+        return (f"<p>The points were measured in {len(page.sittings)} sittings, so there is no table of speeds: what else the machine did differs from one "
+                "to the next. Rates and PSNR do not depend on it. The tables of the clips say which sitting each point is of.</p>")
     rows = []
     for codec in page.codecs:
         own = [(p, r) for r in page.clips for p in r.points if p.codec == codec]
         pixels = sum(r.frames * r.width * r.height for _, r in own)
         encode, decode = (sum(r.frames / speed(p) for p, r in own) for speed in (lambda p: p.encode_fps, lambda p: p.decode_fps))
         rows.append([escape(codec), f"{pixels / encode / 1e6:.3f}", f"{pixels / decode / 1e6:.3f}"])
-    load = page.sittings[0].load if page.sittings else None
-    busy = f" When it began, {load:g} processes wanted to run on {page.conditions['machine']['cores']} cores (the load average of the minute before)." if load is not None else ""
-    caption = f"Million luma samples a second, over all points and clips, {_threads(page)} for each codec, reading and writing of raw video included, start of the program not.{busy}"
+    caption = (f"Million luma samples a second, over all points and clips, {_threads(page)} for each codec, reading and writing of raw video included, "
+               "start of the program not.")
+    load, cores = page.sittings[0].load, page.conditions["machine"]["cores"]
+    if load is not None:
+        caption += f" When it began, {load:g} processes wanted to run on {cores} cores (the load average of the minute before)."
     return _table(["", "encoding", "decoding"], rows) + f'<p class="soft">{caption}</p>'
 
 
@@ -151,8 +171,8 @@ def _crop(crop: Crop) -> str:
             lines += [f"{panel.point.kbps:.1f} kbit/s", f"{panel.psnr_y:.2f} dB here, {panel.point.frame_psnr[crop.frame]:.2f} dB whole frame"]
         image = f'<img width="{zoom * (right - left)}" height="{zoom * (bottom - top)}" alt="{escape(panel.label)}" src="data:image/png;base64,{data}">'
         figures.append(f'<figure style="width: {zoom * (right - left)}px">{image}<figcaption>{"<br>".join(lines)}</figcaption></figure>')
-    sentence = (f"Frame {crop.frame} is {escape(crop.reason)}. Shown is the part where its squared error in luma is largest, {right - left}x{bottom - top} samples at "
-                f"({left}, {top}), enlarged {zoom} times; PSNR here is that of its luma.")
+    sentence = (f"Frame {crop.frame} is {escape(crop.reason)}. Shown is the part where its squared error in luma is largest, "
+                f"{right - left}x{bottom - top} samples at ({left}, {top}), enlarged {zoom} times; PSNR here is that of its luma.")
     return f'<h3>Frame {crop.frame}</h3><div class="crops">{"".join(figures)}</div><p class="soft">{sentence}</p>'
 
 
@@ -160,7 +180,8 @@ def _points(page: Page, result: ClipResult) -> str:
     used, several = used_points(result.points), len(result.sittings) > 1
     beaten = len(used) < len(result.points)
     scores = page.conditions["vmaf"]
-    head = ["codec", "qp/crf", "kbit/s", "PSNR dB", "Y", "U", "V", *(["VMAF", "VMAF NEG"] if scores else []), "encode fps", "decode fps", *(["sitting"] if several else []), *([""] if beaten else [])]
+    head = ["codec", "qp/crf", "kbit/s", "PSNR dB", "Y", "U", "V", *(["VMAF", "VMAF NEG"] if scores else []), "encode fps", "decode fps"]
+    head += (["sitting"] if several else []) + ([""] if beaten else [])
     rows = []
     for p in result.points:
         figures = [f"{p.quality:g}", f"{p.kbps:.2f}", *(f"{value:.2f}" for value in (p.psnr, p.psnr_y, p.psnr_u, p.psnr_v))]
@@ -174,13 +195,16 @@ def _points(page: Page, result: ClipResult) -> str:
 
 def _method(page: Page) -> list[str]:
     c = page.conditions
+    machine, own = c["machine"], f"model {c['model']} (weights {c['weights']}), qps {', '.join(c['qps'])}"
+    own += f", filter {c['filter']}, decision {c['decision']}, references {c['references']}"
+    loads = [f", load average {s.load:g}" if s.load is not None else "" for s in page.sittings]
     rows = [
         ["frames", f"the first {c['frames']} of each clip at most, as raw 8-bit 4:2:0, one keyframe"],
-        *([["nvc", escape(f"model {c['model']} (weights {c['weights']}), qps {', '.join(c['qps'])}, filter {c['filter']}, decision {c['decision']}, references {c['references']}")]] if c["qps"] else []),
+        *([[NVC, escape(own)]] if c["qps"] else []),
         *([escape(name), f"{escape(summary)}<br><code>{escape(c['anchor_settings'][name])}</code>"] for name, summary in c["anchors"].items()),
         ["versions", escape(", ".join(f"{name} {value}" for name, value in c["versions"].items()))],
-        ["machine", escape(f"{c['machine']['processor']}, {c['machine']['cores']} cores, {c['machine']['system']}; {_threads(page)} for each codec")],
-        ["sittings", "<br>".join(escape(f"{i + 1}: {s.date}" + (f", load average {s.load:g}" if s.load is not None else "")) for i, s in enumerate(page.sittings))],
+        ["machine", escape(f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {_threads(page)} for each codec")],
+        ["sittings", "<br>".join(escape(f"{i}: {s.date}{load}") for i, (s, load) in enumerate(zip(page.sittings, loads), 1))],
         ["clips", "<br>".join(f"{escape(r.clip)} <code>{r.sha256[:16]}</code>" for r in page.clips) + "<br>SHA-256 of the raw frames, beginning"],
     ]
     body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nvc_cli import measure
+from nvc_cli import anchors, compare, measure, plots
 from nvc_cli.compare import clip_names
 from nvc_cli.conditions import differences
 from nvc_cli.crops import worst_box, worst_frames
@@ -53,6 +53,15 @@ def install_here(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> StandIn:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A stand-in for the codecs, and no plots: the page holds a word only."""
+    monkeypatch.setattr(plots, "require_matplotlib", lambda: None)
+    monkeypatch.setattr(compare, "_write_page", lambda folder, *_: (folder / compare.PAGE).write_text("page"))
+    return install_here(monkeypatch, StandIn())
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A stand-in for the codecs, and real plots."""
     pytest.importorskip("matplotlib")
     return install_here(monkeypatch, StandIn())
 
@@ -69,7 +78,7 @@ def load(folder: Path) -> dict:
 # ---- what lies there ------------------------------------------------------------------------------
 
 
-def test_the_folder_holds_page_plot_points_and_streams(tmp_path, stand_in):
+def test_the_folder_holds_page_plot_points_and_streams(tmp_path, drawn):
     folder = tmp_path / "new" / "folder"
     clips = [write_clip(tmp_path), write_clip(tmp_path, 64, 64)]
     printed = json.loads(run(*clips, *OPTIONS, "-o", folder, "--json"))
@@ -85,7 +94,7 @@ def test_the_folder_holds_page_plot_points_and_streams(tmp_path, stand_in):
     assert (folder / "rates.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_says_all_and_needs_nothing_else(tmp_path, stand_in):
+def test_the_page_says_all_and_needs_nothing_else(tmp_path, drawn):
     clip = write_clip(tmp_path)
     run(clip, *OPTIONS, "-o", tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
@@ -100,7 +109,7 @@ def test_the_page_says_all_and_needs_nothing_else(tmp_path, stand_in):
         assert text in page, text
 
 
-def test_anchors_alone_have_a_page_too(tmp_path, stand_in):
+def test_anchors_alone_have_a_page_too(tmp_path, drawn):
     run(write_clip(tmp_path), "--qps", "", "--anchors", "x265", "-o", tmp_path / "out")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "one codec only" in page and "the lowest PSNR of x265" in page
@@ -166,7 +175,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, stand_in, commands):
     assert report == whole
 
 
-def test_points_of_several_sittings_are_marked(tmp_path, monkeypatch, stand_in):
+def test_points_of_several_sittings_are_marked(tmp_path, drawn):
     clip, folder = write_clip(tmp_path), tmp_path / "out"
     run(clip, *OPTIONS, "-o", folder)
     assert "Million luma samples a second" in (folder / "index.html").read_text()
@@ -187,6 +196,13 @@ def test_what_is_finished_is_not_measured_again(tmp_path, monkeypatch, stand_in)
     assert run(clip, *OPTIONS, "-o", folder, "--json") == before
     assert encodings(again) == 0
     assert (folder / "index.html").exists()
+
+
+def test_a_stream_that_cannot_be_read_is_named(tmp_path, monkeypatch, stand_in):
+    clip, folder = write_clip(tmp_path), tmp_path / "out"
+    run(clip, *OPTIONS, "-o", folder)
+    monkeypatch.setattr(measure, "decode", anchors.decode)  # the real one, of what are no streams at all
+    assert re.search(r"out/streams/drift_96x80_30/x264_crf\d+.h264 cannot be read .* remove it, and it is written again$", refusal(clip, *OPTIONS, "-o", folder))
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
