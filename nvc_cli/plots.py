@@ -95,6 +95,7 @@ def _figure(width: float, height: float, rows: int, columns: int, sharex: bool =
         "svg.fonttype": "none",
         "font.size": 9,
         "axes.titlesize": 10,
+        "figure.constrained_layout.h_pad": 0.1,  # inches
         "axes.grid": True,
         "axes.grid.which": "both",
         "grid.color": GRID,
