@@ -152,7 +152,7 @@ def load(source: Path) -> Clip:
 
 def code_with_nvc(source: Path, targets: Targets, model: str, qp: float, threads: int) -> list[Result]:
     """Encode with nvc and decode without and with enhancement, each in a process of its own as a user would."""
-    from nvc_cli.compare import ONE_KEYFRAME, run_json
+    from nvc_cli.measure import ONE_KEYFRAME, run_json
 
     def nvc(step: str, source: Path, target: Path, *options: str) -> float:
         _say(f"nvc {step} {source.name} -o {target.name} {' '.join(options)}".rstrip())

@@ -47,10 +47,17 @@ def frame_psnr(reference: Frame, decoded: Frame) -> Psnr:
 
 
 def sequence_psnr(reference: Iterable[Frame], decoded: Iterable[Frame]) -> Psnr:
-    """PSNR of a sequence: the mean of its frames' PSNR in dB.
+    """PSNR of a sequence: the mean of its frames' PSNR in dB. ValueError as from `frame_psnrs`."""
+    return mean_psnr(frame_psnrs(reference, decoded))
 
-    ValueError if the sequences differ in length or picture size, or are empty.
-    """
+
+def mean_psnr(frames: Sequence[Psnr]) -> Psnr:
+    """The mean over one or more frames, in dB."""
+    return Psnr(*(float(np.mean([getattr(frame, plane) for frame in frames])) for plane in "yuv"))
+
+
+def frame_psnrs(reference: Iterable[Frame], decoded: Iterable[Frame]) -> list[Psnr]:
+    """PSNR of every frame of a sequence. ValueError if the sequences differ in length or picture size, or are empty."""
     frames: list[Psnr] = []
     for a, b in zip_longest(reference, decoded):
         if a is None or b is None:
@@ -58,7 +65,7 @@ def sequence_psnr(reference: Iterable[Frame], decoded: Iterable[Frame]) -> Psnr:
         frames.append(frame_psnr(a, b))
     if not frames:
         raise ValueError("no frames to compare")
-    return Psnr(*(float(np.mean([getattr(frame, plane) for frame in frames])) for plane in "yuv"))
+    return frames
 
 
 def efficient_points(rates: Sequence[float], psnrs: Sequence[float]) -> list[int]:

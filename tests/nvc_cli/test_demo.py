@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nvc_cli import compare, demo
+from nvc_cli import demo, measure
 from nvc_cli.errors import NvcError
 from nvc_cli.main import main
 from nvc_cli.metrics import sequence_psnr
@@ -46,7 +46,7 @@ def shifted(frame: Frame, by: int) -> Frame:
 @pytest.fixture
 def stand_in(monkeypatch) -> StandIn:
     stand_in = StandIn()
-    monkeypatch.setattr(compare, "run_json", stand_in)
+    monkeypatch.setattr(measure, "run_json", stand_in)
     return stand_in
 
 
