@@ -6,7 +6,7 @@ They are found as the frames arrive, and kept on disk until they are encoded.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Borders:
         return self.since == 1
 
 
-def spool(frames: Iterable[Frame], borders: Borders, folder: Path) -> Iterator[Segment]:
+def spool(frames: Iterable[Frame], borders: Borders, folder: Path) -> Generator[Segment, None, None]:
     """Write each segment to a file of its own, and give it out when it is whole. Whoever takes it removes the file.
 
     Raises NvcError when the disk is full, and what comes from `frames`.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def in_segments(frames: list[Frame], recipe: Recipe, keyint: int, keep: Callable
     """The packets of frames that are encoded segment by segment."""
     borders = Borders(keyint, True, CPU)
     begins = [t for t, frame in enumerate(frames) if borders(frame)] + [len(frames)]
-    parts = [encode_segment(frames[a : b + 1], a, b - a, recipe, keep) for a, b in zip(begins, begins[1:])]
+    parts = [encode_segment(frames[a : b + 1], a, b - a, recipe, keep) for a, b in pairwise(begins)]
     return [packet for part in joined(parts) for packet in part.packets]
 
 
@@ -147,7 +148,7 @@ def test_a_source_that_breaks_off_leaves_nothing(refused: Callable[..., str], th
 
 
 def test_one_segment_is_not_for_many(done: Run, three_scenes: Path, tmp_path: Path) -> None:
-    result = done("encode", three_scenes, "-o", tmp_path / "a.nvc", "--frames", "2", "--references", "1", "--jobs", "2", "--keyint", "0", "--no-scenecut")
+    result = done("encode", three_scenes, "-o", tmp_path / "a.nvc", "--frames", "2", "--references", "1", "--threads", "1", "--jobs", "2", "--keyint", "0", "--no-scenecut")
     assert "only one segment" in result.stderr.splitlines()[0]
 
 
