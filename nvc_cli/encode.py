@@ -235,7 +235,7 @@ def command(
                 return length
 
             if jobs > 1 and not isinstance(control, TwoPass):
-                recipe = Recipe(header, model, device, max(1, get_num_threads() // jobs), rule, references, control, target if verify else "")
+                recipe = Recipe(target, header, model, device, max(1, get_num_threads() // jobs), rule, references, control, verify)
                 encode_in_parallel(reader, Borders(keyint, scenecut, place), recipe, jobs, meter, write, bool(writer))
             else:
                 encoder = Encoder(weights, control, keyint, rule, place, references, scenecut)

@@ -47,14 +47,20 @@ if TYPE_CHECKING:
 class Recipe:
     """How segments are encoded: all that a process, here or elsewhere, must know beside the frames."""
 
+    name: str  # of the stream, for messages
     header: Header
     model: str  # name or file
     device: str  # auto, cpu or cuda
-    threads: int  # of a process
+    threads: int | None  # of a process; None: as many as there are cores
     decision: Decision
     references: int
     quality: float | OnePass  # qp; or a rate control, of which each segment gets its own
-    verify: str = ""  # decode every frame and compare; the stream's name for messages
+    verify: bool = False  # decode every frame and compare
+
+    @property
+    def info(self) -> VideoInfo:
+        """Of the frames of a segment."""
+        return VideoInfo(self.header.width, self.header.height, self.header.fps)
 
 
 @dataclass
@@ -75,7 +81,7 @@ def encode_segment(frames: Iterable[Frame], first: int, count: int, recipe: Reci
         keep: is given the pictures that every decoder will get, in order.
 
     Raises:
-        NvcError: there is no such model or device, or a frame decodes to something else.
+        NvcError: there is no such model or device, it is not the header's, or a frame decodes to something else.
     """
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
@@ -84,7 +90,7 @@ def encode_segment(frames: Iterable[Frame], first: int, count: int, recipe: Reci
     part, switches = Part(), Switches()
     control = recipe.quality.anew(count) if isinstance(recipe.quality, OnePass) else recipe.quality
     encoder = Encoder(model, control, 0, recipe.decision, device, recipe.references)
-    verifier = Decoder(recipe.header, model, False, device, recipe.verify)
+    verifier = Decoder(recipe.header, model, False, device, recipe.name)
     verifier.restart(first)
 
     def take(ready: list[Encoded]) -> None:
@@ -144,7 +150,7 @@ def encode(frames: Iterable[Frame], borders: Borders, recipe: Recipe, jobs: int,
         try:
             for part in joined(parts()):
                 meter.times += part.seconds
-                for packet, picture in zip(part.packets, _kept(part, recipe.header)):
+                for packet, picture in zip(part.packets, _kept(part, recipe)):
                     write(packet, picture)
         except BrokenProcessPool:
             raise NvcError(f"one of the {jobs} processes ended early, perhaps for want of memory; use fewer --jobs") from None
@@ -177,7 +183,7 @@ def _work(segment: Segment, recipe: Recipe, recon: bool) -> Part:
     kept = segment.path.with_suffix(".recon") if recon else None
     try:
         with disk_errors(), segment.path.open("rb") as source, kept.open("wb") if kept else nullcontext() as file:
-            frames = takewhile(lambda frame: not (_stop and _stop.is_set()), read_raw(source, segment.path.name, _info(recipe.header)))
+            frames = takewhile(lambda frame: not (_stop and _stop.is_set()), read_raw(source, segment.path.name, recipe.info))
             part = encode_segment(frames, segment.first, segment.frames, recipe, partial(write_planes, file) if file else None)
     except NvcError as error:
         raise NvcError(str(error)) from None  # the kind that goes from process to process
@@ -185,22 +191,18 @@ def _work(segment: Segment, recipe: Recipe, recon: bool) -> Part:
     return replace(part, recon=kept)
 
 
-def _kept(part: Part, header: Header) -> Iterator[Frame | None]:
+def _kept(part: Part, recipe: Recipe) -> Iterator[Frame | None]:
     """The pictures of a part, if they were kept; then their file is removed."""
     if not part.recon:
         yield from repeat(None)
         return
     with disk_errors(), part.recon.open("rb") as file:
-        yield from read_raw(file, part.recon.name, _info(header))
+        yield from read_raw(file, part.recon.name, recipe.info)
     part.recon.unlink()
 
 
-def _info(header: Header) -> VideoInfo:
-    return VideoInfo(header.width, header.height, header.fps)
-
-
 @cache
-def _model(name: str, device: str, threads: int) -> tuple[Model, torch.device]:
+def _model(name: str, device: str, threads: int | None) -> tuple[Model, torch.device]:
     """A process loads its model once."""
     place = choose_device(device, threads)
     return load_model(name, place), place

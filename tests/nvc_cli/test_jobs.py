@@ -56,10 +56,10 @@ def in_segments(frames: list[Frame], recipe: Recipe, keyint: int, keep: Callable
 
 @pytest.fixture
 def recipe() -> Callable[..., Recipe]:
-    def make(decision: Decision, quality: float | OnePass, verify: str = "") -> Recipe:
+    def make(decision: Decision, quality: float | OnePass) -> Recipe:
         model = load("tiny")
         header = Header(48, 32, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
-        return Recipe(header, "tiny", "cpu", 1, decision, 8, quality, verify)
+        return Recipe("a.nvc", header, "tiny", "cpu", 1, decision, 8, quality, verify=isinstance(quality, float))
 
     return make
 
@@ -71,7 +71,7 @@ def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], 
     encoder = Encoder(load("tiny"), 1.0, keyint, decision, CPU, 8, scenecut=True)
     expected = [encoded for frame in frames for encoded in encoder.encode(frame)] + encoder.finish()
     kept: list[Frame] = []
-    packets = in_segments(frames, recipe(decision, 1.0, "a.nvc"), keyint, kept.append)
+    packets = in_segments(frames, recipe(decision, 1.0), keyint, kept.append)
     assert packets == [encoded.packet for encoded in expected]
     assert [t for t, packet in enumerate(packets) if packet.keyframe] == ([0, 4, 5, 8] if keyint else [0, 5, 8])
     assert any(packet.keyframe and packet.enhance_last for packet in packets), "so that the flag at a border was put to the test"
@@ -88,7 +88,7 @@ def test_segments_share_a_rate(recipe: Callable[..., Recipe]) -> None:
 def test_a_segment_that_decodes_to_something_else_is_refused(recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvc_cli.decoder.picture_checksum", lambda frame: 0)
     with pytest.raises(NvcError, match="a.nvc: the picture of frame 7 is not the one that was encoded"):
-        encode_segment(scenes(2), 7, 2, recipe(False, 3.0, "a.nvc"))
+        encode_segment(scenes(2), 7, 2, recipe(False, 3.0))
 
 
 def test_segments_wait_on_disk_with_the_frame_after_them(tmp_path: Path) -> None:
