@@ -53,13 +53,16 @@ class ContainerSource:
         try:
             self._stream = self._find_stream(self._container)
             self._stream.thread_type = "AUTO"
-            self._ticks = Fraction(self._stream.time_base or 1)
-            self._waiting: deque[av.Packet] = deque()
+            self._origin: int | None = None  # time of the first picture
+            self._early: list[av.Packet] = []  # of tracks, met before that was known
+            self._waiting: list[deque[Sample]] = [deque() for _ in self.tracks]
             self._pictures = self._decode()
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise NvcError(f"{source} has a video stream without a single picture; write the file anew")
             self._origin = self._first.pts or 0
+            for packet in self._early:
+                self._meet(packet)
             self.info = self._describe(self._first, timing.fps, timing.frames)
         except BaseException:
             self.close()
@@ -76,22 +79,15 @@ class ContainerSource:
                 raise NvcError(f"{self.source} changes from {self.info.width}x{self.info.height} to {picture.width}x"
                                f"{picture.height} at frame {index}; scale it to one size, or use --frames {index}")
             if self._tick is not None:
-                time = max((picture.pts or 0) - self._origin, time + 1)
+                time = max((picture.pts or 0) - (self._origin or 0), time + 1)
             yield replace(from_av(picture, self.info), time=None if self._tick is None else time)
             picture, index = next(self._pictures, None), index + 1
 
     def samples(self, until: Fraction | None) -> Iterator[Sample]:
         """Those pieces of tracks before a time, in seconds after the first picture, that were met so far; without it, all that were."""
-        kept: deque[av.Packet] = deque()
-        while self._waiting:
-            packet = self._waiting.popleft()
-            number = self._numbers[packet.stream.index]
-            sample = sample_of(packet, number, self.tracks[number].tick, self._origin * self._ticks)
-            if sample and until is not None and sample.time * self.tracks[number].tick >= until:
-                kept.append(packet)
-            elif sample:
-                yield sample
-        self._waiting = kept
+        for track, waiting in zip(self.tracks, self._waiting):
+            while waiting and (until is None or waiting[0].time * track.tick < until):
+                yield waiting.popleft()
 
     def close(self) -> None:
         self._container.close()
@@ -119,6 +115,16 @@ class ContainerSource:
         if lost := len(kinds) - len(described):
             self.remarks.append(f"{lost} of its {len(kinds)} tracks of sound and subtitles cannot be kept")
 
+    def _meet(self, packet: av.Packet) -> None:
+        """A piece of a track."""
+        if self._origin is None:
+            self._early.append(packet)
+            return
+        number = self._numbers[packet.stream.index]
+        sample = sample_of(packet, number, self.tracks[number].tick, self._origin * Fraction(self._stream.time_base or 1))
+        if sample:
+            self._waiting[number].append(sample)
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         """The pictures; what else is met is waiting."""
         import av
@@ -128,7 +134,7 @@ class ContainerSource:
         try:
             for packet in self._container.demux(self._stream, *others):
                 if packet.stream is not self._stream:
-                    self._waiting.append(packet)
+                    self._meet(packet)
                     continue
                 for picture in cast("list[av.VideoFrame]", packet.decode()):
                     yield picture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
@@ -15,11 +16,14 @@ import click
 from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
-from nvc_cli.rate import OnePass, RateControl, Target
+from nvc_cli.rate import OnePass, Target
 from nvc_cli.runtime import choose_device, load_model, runtime_options
 
 if TYPE_CHECKING:
-    from nvc_cli.frame import VideoInfo
+    from nvc_cli.decoder import Decoder
+    from nvc_cli.encoder import Encoder
+    from nvc_cli.frame import Frame
+    from nvc_cli.report import Meter
     from nvc_cli.stream import Header, Packet
 
 SMALLEST, LARGEST = 16, 8192
@@ -122,6 +126,7 @@ class Thresholds(click.ParamType):
     help="For the heuristic: the part of the error that the filter must take away, by the place in the quality cycle, and the factor P by which it changes from frame to frame."
 )
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; fewer: faster, larger files.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Encode N segments at a time, from keyframe to keyframe, each in a process of its own.")
 @click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", help="A model of the package, or a .safetensors file from nvc train.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")
@@ -145,6 +150,7 @@ def command(
     decision: str,
     thresholds: Heuristic | None,
     references: int,
+    jobs: int,
     model: str,
     frames: int | None,
     size: tuple[int, int] | None,
@@ -175,7 +181,12 @@ def command(
         raise click.UsageError("--two-pass is for --bitrate or --target-size; a quality needs only one")
     if two_pass and _is_pipe(source):
         raise click.UsageError(f"--two-pass reads its input twice, which {'a pipe' if source == STDIN else source} cannot be; write it to a file first")
+    if two_pass and jobs > 1:
+        raise click.UsageError("--two-pass plans the whole file in one process; leave --jobs away, or take one pass")
     check_target(target, overwrite)
+    if jobs > 1 and not (keyint or scenecut):
+        click.echo("nvc: with --keyint 0 --no-scenecut there is only one segment, so --jobs changes nothing", err=True)
+        jobs = 1
     from nvc_cli.video import open_reader, open_writer
 
     with ExitStack() as stack:
@@ -187,12 +198,17 @@ def command(
             raise NvcError(
                 f"{source}: a picture of {info.width}x{info.height} cannot be coded, sides must be from {SMALLEST} to {LARGEST}; scale it first"
             )
+        from torch import get_num_threads
+
         from nvc_cli.report import Meter, tell
 
         place = choose_device(device, threads)
         weights = load_model(model, place)
         from nvc_cli.decoder import Decoder
         from nvc_cli.encoder import Encoder
+        from nvc_cli.jobs import Recipe
+        from nvc_cli.jobs import encode as encode_in_parallel
+        from nvc_cli.segments import Borders
         from nvc_cli.stream import Header, StreamWriter
         from nvc_cli.twopass import TwoPass, draft
 
@@ -201,7 +217,7 @@ def command(
         file = stack.enter_context(publish(target, overwrite))
         writer = stack.enter_context(open_writer(recon, info, overwrite)) if recon else None
         begin, count = time.monotonic(), info.frames or frames
-        control: float | RateControl
+        control: float | OnePass | TwoPass
         if not isinstance(aim, Target):
             control = aim
         else:
@@ -213,26 +229,25 @@ def command(
                 with open_reader(source, size, fps, frames) as again:
                     drafted = draft(again, encoder, header, Meter(info, count, "first pass"))
                 control = TwoPass(drafted, _budget(aim, header, len(drafted), reader.side))
-        encoder = Encoder(weights, control, keyint, rule, place, references, scenecut)
-        verifier = Decoder(header, weights, False, place, target) if verify else None
         with StreamWriter(file, header) as stream:
             meter = Meter(info, count, "encoding", begin)
-            for frame in chain(reader, [None]):
-                with meter.frame():
-                    ready = encoder.finish() if frame is None else encoder.encode(frame)
-                    if verifier:
-                        for encoded in ready:
-                            verifier.decode(encoded.packet)
-                for encoded in ready:
-                    for sample in reader.samples(_end(info, encoded.packet, stream.frames)):
-                        stream.write_sample(sample)
-                    length = stream.write(encoded.packet)
-                    encoder.took(length)
-                    if writer:
-                        writer.write(encoded.picture)
-                    meter.count(length)
-                    end = _end(info, encoded.packet, stream.frames - 1)
-            for sample in reader.samples(end if frames else None):
+
+            def write(packet: Packet, picture: Frame | None) -> int:
+                for sample in reader.beside(stream.frames, packet.time):
+                    stream.write_sample(sample)
+                length = stream.write(packet)
+                if writer and picture:
+                    writer.write(picture)
+                meter.count(length)
+                return length
+
+            if jobs > 1 and not isinstance(control, TwoPass):
+                recipe = Recipe(target, header, model, device, max(1, get_num_threads() // jobs), rule, references, control, verify)
+                encode_in_parallel(reader, Borders(keyint, scenecut, place), recipe, jobs, meter, write, bool(writer))
+            else:
+                encoder = Encoder(weights, control, keyint, rule, place, references, scenecut)
+                _encode(reader, encoder, Decoder(header, weights, False, place, target) if verify else None, meter, write)
+            for sample in reader.rest():
                 stream.write_sample(sample)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
@@ -240,6 +255,18 @@ def command(
         _tell_miss(summary.bytes - (stream.side if aim.bitrate else 0), aim.bits(summary.frames, info.fps) / 8)
     if verify:
         click.echo(f"verified: all {summary.frames} frames decode to the pictures of the encoder", err=True)
+
+
+def _encode(frames: Iterable[Frame], encoder: Encoder, verifier: Decoder | None, meter: Meter, write: Callable[[Packet, Frame], int]) -> None:
+    """Encode a video with one encoder; `write` returns the size of a packet in the stream."""
+    for frame in chain(frames, [None]):
+        with meter.frame():
+            ready = encoder.finish() if frame is None else encoder.encode(frame)
+            if verifier:
+                for encoded in ready:
+                    verifier.decode(encoded.packet)
+        for encoded in ready:
+            encoder.took(write(encoded.packet, encoded.picture))
 
 
 def _decision(filtering: str, decision: str, thresholds: Heuristic | None) -> Decision:
@@ -274,12 +301,6 @@ def _count(source: str, size: tuple[int, int] | None, fps: Fraction | None, twic
         raise NvcError(f"{name} does not tell its number of frames, which --target-size needs; give --frames, or use --bitrate{other}")
     with open_reader(source, size, fps) as reader:
         return sum(1 for _ in reader)
-
-
-def _end(info: VideoInfo, packet: Packet, number: int) -> Fraction:
-    """When a frame is over, in seconds after the first one begins, as far as that is known before the next one comes."""
-    begin = number / info.fps if packet.time is None or info.tick is None else packet.time * info.tick
-    return begin + 1 / info.fps
 
 
 def _budget(target: Target, header: Header, frames: int, side: int) -> float:

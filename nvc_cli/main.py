@@ -19,6 +19,7 @@ from nvc_cli.errors import NvcError
 COMMANDS = {
     "encode": "Compress a video into an .nvc stream.",
     "decode": "Turn an .nvc stream back into a video.",
+    "concat": "Join .nvc streams into one, without decoding them.",
     "info": "Show what an .nvc stream holds, frame by frame.",
     "compare": "Measure nvc against other codecs on your videos.",
     "demo": "Encode, decode and check the clip that comes with nvc.",

@@ -130,6 +130,10 @@ class OnePass:
         self.open: deque[_Open] = deque()  # the other frames
         self.point: int | None = None
 
+    def anew(self, frames: int) -> OnePass:
+        """The same for a clip of so many frames, which nothing is known of yet."""
+        return OnePass(self.pixels, self.share, frames, self.keyint)
+
     def base(self, since: int, glance: Glance) -> int:
         if glance.cut:
             self.scene = Scene(math.log(self.pixels * (glance.activity + 0.1) ** KEY_ACTIVITY) + KEY_LEVEL + self.surprise)

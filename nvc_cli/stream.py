@@ -192,6 +192,7 @@ class StreamWriter:
         self._switches = Switches()
         self._index = Index()
         self._finished = False
+        self.header = header
         self._timed = header.tick is not None
         self._last: int | None = None  # time of the frame before
         self.size = 0

@@ -58,7 +58,7 @@ class VideoReader:
         self.info = info
         self.tracks: tuple[Track, ...] = companion.tracks if companion else ()
         self.side = companion.side if companion else 0
-        self._companion = companion
+        self._companion, self._limited = companion, limit is not None
         self.note = f"{name}: {'; '.join(notes)}" if notes else None
         self._frames = itertools.islice(_at_least_one(name, frames), limit)
         self._close = close
@@ -69,9 +69,17 @@ class VideoReader:
     def __next__(self) -> Frame:
         return next(self._frames)
 
-    def samples(self, until: Fraction | None) -> Iterator[Sample]:
-        """The pieces of tracks that were met beside the frames so far, up to a time in seconds after the first frame."""
-        return self._companion.samples(until) if self._companion else iter(())
+    def beside(self, number: int, time: int | None) -> Iterator[Sample]:
+        """The pieces of tracks, not taken yet, that begin before a frame is over. It is over when the next one would come, as far as that
+        is known before it comes."""
+        if not self._companion:
+            return iter(())
+        begin = number / self.info.fps if time is None or self.info.tick is None else time * self.info.tick
+        return self._companion.samples(begin + 1 / self.info.fps)
+
+    def rest(self) -> Iterator[Sample]:
+        """After the last frame of all: the pieces of tracks that come later."""
+        return self._companion.samples(None) if self._companion and not self._limited else iter(())
 
     def __enter__(self) -> VideoReader:
         return self
@@ -93,7 +101,7 @@ def open_reader(
     size: (width, height) of raw video; by default from its name, as in foreman_352x288_30.yuv
     fps: frames per second, at a constant distance; by default what the source says, and 25 where it says nothing
     frames: stop after this many
-    tracks: keep the sound and subtitles of a container for `samples`, which must then be taken, too
+    tracks: keep the sound and subtitles of a container for `beside` and `rest`, by which they must then be taken, too
 
     Raises NvcError if the source is missing, empty, not video, or raw video of unknown or unfitting size.
     """
