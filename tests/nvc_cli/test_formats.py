@@ -217,3 +217,22 @@ def test_a_part_of_a_film_has_no_more_sound_than_pictures(film: Callable[..., Pa
     source, out = film(".mkv", "pcm_s16le", "srt"), tmp_path / "out.mkv"
     done("decode", coded(source, "--frames", 5), "-o", out, "--model", model)
     assert [data for _, data in packets(out, "a")] == [data for time, data in packets(source, "a") if time < 0.2]
+
+
+def test_jobs_and_concat_keep_times_and_sound(film: Callable[..., Path], coded: Callable[..., Path], done: Run, model: str, tmp_path: Path) -> None:
+    source, uneven = film(".mkv", "flac", "srt"), tmp_path / "uneven.mkv"
+    ffmpeg("-i", str(source), "-map", "0", *DROPPED.split(), *FFV1.split(), "-c:a", "copy", "-c:s", "copy", str(uneven))
+    one = coded(uneven, "--keyint", 4).read_bytes()
+    two = coded(uneven, "--keyint", 4, "--jobs", 2).read_bytes()
+    assert one == two
+    done("concat", tmp_path / "film.nvc", tmp_path / "film.nvc", "-o", tmp_path / "twice.nvc")
+    done("decode", tmp_path / "twice.nvc", "-o", tmp_path / "twice.mkv", "--model", model)
+    single, double = seen(uneven), seen(tmp_path / "twice.mkv")
+    shift = double["times"][single["frames"]]
+    assert shift > single["times"][-1]
+    assert all(abs(one - other) <= Fraction(1, 500) for one, other in zip(double["times"], [*single["times"], *(time + shift for time in single["times"])], strict=True))
+    for kind in ("a", "s"):
+        once = packets(uneven, kind)
+        twice = packets(tmp_path / "twice.mkv", kind)
+        assert [data for _, data in twice] == [data for _, data in once] * 2
+        assert all(abs(time - other - float(shift)) < 0.01 for (time, _), (other, _) in zip(twice[len(once) :], once))

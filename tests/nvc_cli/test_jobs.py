@@ -110,7 +110,7 @@ def test_no_more_than_one_segment_is_kept_at_a_time(tmp_path: Path) -> None:
             yield frame
 
     segments = spool(source(), Borders(4, False, CPU), tmp_path)
-    assert next(segments) == Segment(0, 4, tmp_path / "0") and taken == [0, 1, 2, 3, 4]
+    assert next(segments) == Segment(0, 4, tmp_path / "0", (None,) * 5) and taken == [0, 1, 2, 3, 4]
     segments.close()
 
 
