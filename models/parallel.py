@@ -25,13 +25,13 @@ class Group:
         """Whether this is the process that writes files and talks."""
         return self.rank == 0
 
-    def agree(self, now: float, stop: bool) -> tuple[float, bool]:
-        """The first one's time in seconds, and whether any is to stop."""
-        if self.size == 1:
-            return now, stop
-        values = torch.tensor([now if self.first else 0.0, float(stop)], dtype=torch.float64)
-        distributed.all_reduce(values)
-        return float(values[0]), bool(values[1])
+    def time(self, now: float) -> float:
+        """The first one's time."""
+        return now if self.size == 1 else self._sum(now if self.first else 0.0)
+
+    def any(self, true: bool) -> bool:
+        """Whether it is true in any of them."""
+        return true if self.size == 1 else self._sum(float(true)) > 0
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients. One that a process does not have counts as zeros; where none has it, there is none."""
@@ -59,6 +59,11 @@ class Group:
         extremes = torch.tensor([value, -value])
         distributed.all_reduce(extremes, distributed.ReduceOp.MAX)
         return bool(extremes.sum() == 0)
+
+    def _sum(self, value: float) -> float:
+        total = torch.tensor(value, dtype=torch.float64)
+        distributed.all_reduce(total)
+        return float(total)
 
 
 ALONE = Group()

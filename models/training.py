@@ -228,11 +228,11 @@ class Trainer:
         begin = mark = saved = self._time()
         tally, cost, current, usual = Tally(begin), 0, None, math.inf
         while True:
-            now, stopped = self.group.agree(monotonic(), stop())
+            now = self._time()
             took, mark = now - mark, now
             progress.seconds += min(took, usual)  # time asleep, as in a suspended process, is not taken from the schedule
             usual = max(1.0, 5 * took)
-            if self.finished or stopped or (settings.pause is not None and now - begin >= 60 * settings.pause):
+            if self.finished or self.group.any(stop()) or (settings.pause is not None and now - begin >= 60 * settings.pause):
                 break
             stage, part = self._stage(progress.seconds / (60 * settings.minutes))
             if stage is not current:
@@ -262,7 +262,7 @@ class Trainer:
 
     def _time(self) -> float:
         """The group's clock."""
-        return self.group.agree(monotonic(), False)[0]
+        return self.group.time(monotonic())
 
     def _meet(self) -> None:
         """Make sure that all processes of the group begin alike, and draw other crops and noise from here on.
