@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.parallel import neighbours
 from models.picture import Planes
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts"}
@@ -87,13 +88,13 @@ def fitting_limit(extents: list[tuple[int, int]], room: int) -> int:
 
 
 def _room(device: torch.device) -> int:
-    """Bytes that clips may take: half of the memory."""
+    """Bytes that clips may take: half of the memory, which the processes on a machine share."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * neighbours())
     except (AttributeError, ValueError, OSError):
-        return 8 << 30
+        return (8 << 30) // neighbours()
 
 
 @dataclass(frozen=True)

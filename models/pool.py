@@ -16,7 +16,7 @@ from models.picture import Planes
 from models.search import Search
 
 CAPACITY = 3072
-"""Pictures that are kept; the oldest make room. One of 256×256 takes 0.8 MB."""
+"""Pictures that are kept, in all processes together; the oldest make room. One of 256×256 takes 0.8 MB."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,15 @@ class Pool:
 
     Args:
         codec: with finished weights, calibrated; a copy of it codes.
+        capacity: pictures that are kept.
     """
 
-    def __init__(self, codec: Codec):
+    def __init__(self, codec: Codec, capacity: int = CAPACITY):
         self.codec = deepcopy(codec).eval().requires_grad_(False)
         self.codec.exact = True
         self.codec.prepare()
         self.search = Search(32, thorough=False)
-        self.items: deque[list[Tensor]] = deque(maxlen=CAPACITY)
+        self.items: deque[list[Tensor]] = deque(maxlen=capacity)
 
     @torch.inference_mode()
     def grow(self, pictures: list[Planes], rates: Tensor, filtered: Tensor) -> None:

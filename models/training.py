@@ -29,8 +29,9 @@ from models.cycle import CYCLE, rate_point
 from models.files import replacing
 from models.machine import plain_rate
 from models.optimizer import Optimizer
+from models.parallel import ALONE, Group
 from models.picture import Planes
-from models.pool import Pool
+from models.pool import CAPACITY, Pool
 from models.presets import PRESETS, RATES, lagrangian
 from models.quality import distortion, psnr
 from models.schedule import Stage, select
@@ -104,8 +105,8 @@ class Progress:
 class Tally:
     """Sums for one log line. They stay on the device until the line is due, so that no step waits for them."""
 
-    def __init__(self) -> None:
-        self.started, self.steps = monotonic(), 0
+    def __init__(self, started: float = 0.0) -> None:
+        self.started, self.steps = started, 0
         self.sums: dict[str, Tensor] = {}
 
     def add(self, **values: Tensor) -> None:
@@ -166,6 +167,7 @@ class Trainer:
         initial: weights to begin with where there is no checkpoint yet. If only the enhancer is trained, all others of them are kept,
             as the integers that they are, so that streams stay what they were.
         on_save: called with the trainer after every checkpoint.
+        group: the processes that train together. The first one writes.
 
     Raises:
         ValueError: a stage is unknown, `initial` is of another preset, or the checkpoint cannot be gone on from.
@@ -178,8 +180,9 @@ class Trainer:
         log: Callable[[str], None],
         initial: Contents | None = None,
         on_save: Callable[["Trainer"], None] | None = None,
+        group: Group = ALONE,
     ):
-        self.settings, self.clips, self.log, self.on_save = settings, clips, log, on_save
+        self.settings, self.clips, self.log, self.on_save, self.group = settings, clips, log, on_save, group
         self.stages = select(settings.preset, settings.stages)
         self.originals: dict[str, Tensor] | None = None  # parameters of all but the enhancer, where these are kept
         if initial is not None and all(stage.only == ENHANCER for stage in self.stages):
@@ -202,6 +205,8 @@ class Trainer:
         self.searches = {thorough: Search(32, thorough) for thorough in (False, True)}
         if settings.checkpoint.exists():
             self._load()
+        if group.size > 1:
+            self._meet()
 
     @property
     def finished(self) -> bool:
@@ -220,14 +225,14 @@ class Trainer:
             torch.backends.cudnn.benchmark = True  # shapes stay the same for a whole stage
         yardstick = plain_rate(settings.device)
         self.log(f"plain bf16 convolution: {yardstick / 1e9:.0f} GFLOP/s; {self.clips.frames} frames of video")
-        begin = mark = saved = monotonic()
-        tally, cost, current, usual = Tally(), 0, None, math.inf
+        begin = mark = saved = self._time()
+        tally, cost, current, usual = Tally(begin), 0, None, math.inf
         while True:
-            now = monotonic()
+            now = self._time()
             took, mark = now - mark, now
             progress.seconds += min(took, usual)  # time asleep, as in a suspended process, is not taken from the schedule
             usual = max(1.0, 5 * took)
-            if self.finished or stop() or (settings.pause is not None and now - begin >= 60 * settings.pause):
+            if self.finished or self.group.any(stop()) or (settings.pause is not None and now - begin >= 60 * settings.pause):
                 break
             stage, part = self._stage(progress.seconds / (60 * settings.minutes))
             if stage is not current:
@@ -236,16 +241,17 @@ class Trainer:
                 begun = any(other.exact and other.name in progress.stages for other in self.stages)  # a checkpoint holds exponents
                 if stage.exact and not self.codec.exact and not begun and not self.originals:
                     self._calibrate(self.codec)
+                self.group.share(self.codec.state_dict().values())
                 self.codec.exact = stage.exact
                 for name, p in self.codec.named_parameters():
                     p.requires_grad_(name.startswith(stage.only or CODING))
                 self.log(f"stage {stage.name}: chains of {stage.length}, batch {stage.batch}, crop {stage.crop}")
                 cost = self._cost(stage)
-                mark = monotonic()  # compiling takes no time from the schedule
-                current, tally = stage, Tally()
+                mark = self._time()  # compiling takes no time from the schedule
+                current, tally = stage, Tally(mark)
             elif now - tally.started >= REPORT_SECONDS and tally.steps:
                 self._report(stage, tally, cost / yardstick, cost)
-                tally = Tally()
+                tally = Tally(now)
             if now - saved >= SAVE_SECONDS:
                 self._save()
                 saved = now
@@ -253,6 +259,23 @@ class Trainer:
         if tally.steps:
             self._report(current, tally, cost / yardstick, cost)
         self._save()
+
+    def _time(self) -> float:
+        """The group's clock."""
+        return self.group.time(monotonic())
+
+    def _meet(self) -> None:
+        """Make sure that all processes of the group begin alike, and draw other crops and noise from here on.
+
+        A checkpoint knows the random numbers of the first one; the others begin with new ones.
+        """
+        rank, steps = self.group.rank, self.progress.steps
+        if not self.group.same(steps):
+            raise ValueError(f"{self.settings.checkpoint}: not all processes see the same checkpoint; let --checkpoint be in a folder that all machines share")
+        self.group.share([*self.codec.state_dict().values(), *self.average.state_dict().values()])
+        if rank:
+            self.random = Random(f"{self.settings.seed} {rank} {steps}")
+            torch.manual_seed(self.random.getrandbits(63))
 
     def _stage(self, done: float) -> tuple[Stage, float]:
         """The stage at a place in the schedule (0 to 1), and the place inside it."""
@@ -274,15 +297,17 @@ class Trainer:
         for loss in self._losses(stage, pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally):
             self.optimizer.zero_grad()
             loss.backward()
+            self.group.average(self.codec.parameters())
             norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
             if torch.isfinite(norm):
                 self.optimizer.step()
                 self._update_average()
             else:
                 progress.skipped += 1
+        frames = self.group.size * stage.batch * stage.length
         progress.steps += 1
-        progress.frames += stage.batch * stage.length
-        progress.stages[stage.name] = progress.stages.get(stage.name, 0) + stage.batch * stage.length
+        progress.frames += frames
+        progress.stages[stage.name] = progress.stages.get(stage.name, 0) + frames
         tally.steps += 1
 
     def _losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
@@ -301,7 +326,7 @@ class Trainer:
     def _enhancer_losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
         """Code the chains, then learn from all that the pool holds, in decibels, as people judge it."""
         if self.pool is None:
-            self.pool = Pool(self.codec)
+            self.pool = Pool(self.codec, CAPACITY // self.group.size)
         self.pool.grow(pictures, draw.rates, draw.filtered)
         for _ in range(REUSED):
             coded = self.pool.sample(self.random, 4 * stage.batch)
@@ -378,7 +403,7 @@ class Trainer:
         skipped = f", {self.progress.skipped} steps skipped" if self.progress.skipped else ""
         self.log(
             f"{stage.name} {self.progress.seconds / 60:.1f}/{self.settings.minutes:g} min, {report.frames} frames, "
-            f"{steps * stage.batch * stage.length:.1f} frames/s, {steps * cost / 1e9:.0f} GFLOP/s ({100 * steps * share:.0f} %), "
+            f"{steps * self.group.size * stage.batch * stage.length:.1f} frames/s, {steps * cost / 1e9:.0f} GFLOP/s ({100 * steps * share:.0f} %), "
             f"loss {report.loss:.3f}, {bits}{report.psnr:.2f} dB{enhancer}{skipped}"
         )
 
@@ -395,6 +420,8 @@ class Trainer:
         calibrate(codec, (self.clips.sample(random, 8, 4, 256) for _ in range(3)))
 
     def _save(self) -> None:
+        if not self.group.first:
+            return
         device = self.settings.device
         noise = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
         content = {

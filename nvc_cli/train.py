@@ -15,6 +15,7 @@ from nvc_cli.files import check_target
 from nvc_cli.runtime import choose_device, runtime_options
 
 if TYPE_CHECKING:
+    from models.parallel import Group
     from models.training import Settings, Trainer
     from models.weights import Contents
 
@@ -62,6 +63,8 @@ def command(
     All videos below FOLDER are decoded into memory. Weights, model card and checkpoint are written every few minutes,
     at the end, and on Ctrl-C. The same command goes on from the checkpoint, with a larger --minutes also after the end
     of the schedule; delete the checkpoint to start anew. Use the weights with `nvc encode --model OUT.safetensors`.
+
+    On several GPUs, or machines: `torchrun --nproc-per-node N -m nvc_cli train ...`, where each process learns from crops of its own.
     """
     if target.suffix != ".safetensors":
         raise click.BadParameter(f"{str(target)!r} does not end in .safetensors", param_hint="-o")
@@ -74,25 +77,34 @@ def command(
     place = choose_device(device, threads)
 
     with ExitStack() as stack:
-        log = stack.enter_context(_log(log_file))
-        stack.enter_context(_disk_errors())
+        from models.parallel import joined
         from models.training import Settings
+
+        stack.enter_context(_disk_errors())
+        try:
+            group = stack.enter_context(joined(place))
+        except ValueError as error:
+            raise NvcError(str(error)) from error
+        log = stack.enter_context(_log(log_file)) if group.first else _silent
 
         chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
         settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, rate, seed)
         try:
-            trainer, publish = _prepare(settings, folder, target, begin, log)
+            trainer, publish = _prepare(settings, folder, target, begin, log, group)
         except ValueError as error:  # the models say in one sentence what does not fit
             raise NvcError(str(error)) from error
         if resuming:
             log(f"going on from {checkpoint}: {trainer.progress.seconds / 60:.1f} of {minutes:g} minutes are done")
             if begin:
                 log("--from is for the start of a training; what the checkpoint holds is newer")
+        if group.size > 1:
+            log(f"{group.size} processes train together")
         if trainer.finished:
-            publish(trainer)
+            if group.first:
+                publish(trainer)
             log(f"nothing left to do: the schedule of {minutes:g} minutes has ended, its weights are in {target}; a larger --minutes goes on")
             return
-        with _signals() as caught:
+        with _signals(group.first) as caught:
             trainer.run(stop=lambda: bool(caught))
         state = "the schedule has ended" if trainer.finished else "stopped, and the same command goes on"
         log(f"{state}: {trainer.progress.seconds / 60:.1f} of {minutes:g} minutes are done, weights are in {target}")
@@ -101,7 +113,7 @@ def command(
 
 
 def _prepare(
-    settings: Settings, folder: Path, target: Path, begin: str | None, log: Callable[[str], None]
+    settings: Settings, folder: Path, target: Path, begin: str | None, log: Callable[[str], None], group: Group
 ) -> tuple[Trainer, Callable[[Trainer], None]]:
     """A trainer on the videos of a folder, and what writes its weights and card."""
     from models import card, weights
@@ -111,7 +123,7 @@ def _prepare(
     from models.training import Trainer
 
     stages = select(settings.preset, settings.stages)  # a wrong name is told before the videos are read
-    clips = Clips(folder, settings.device, _progress_bar)
+    clips = Clips(folder, settings.device, _progress_bar if group.first else None)
     log(f"{folder}: {clips.summary}")
     costs = card.complexity(settings.preset)
 
@@ -131,7 +143,7 @@ def _prepare(
         )
         card.write_card(target.with_suffix(".md"), settings.preset, costs, history)
 
-    return Trainer(settings, clips, log, initial, publish), publish
+    return Trainer(settings, clips, log, initial, publish, group), publish
 
 
 def _initial(name: str, preset: str) -> Contents:
@@ -176,9 +188,13 @@ def _log(path: Path | None) -> Iterator[Callable[[str], None]]:
         yield log
 
 
+def _silent(line: str) -> None:
+    """The log of all processes but the first."""
+
+
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that gets the number of the signal by which the process is asked to end; a second signal ends it at once."""
+def _signals(tell: bool) -> Iterator[list[int]]:
+    """A list that gets the number of the signal by which the process is asked to end, which people are told; a second signal ends it at once."""
     caught: list[int] = []
     before: dict[int, object] = {}
 
@@ -189,7 +205,8 @@ def _signals() -> Iterator[list[int]]:
     def catch(number: int, _frame: object) -> None:
         caught.append(number)
         restore()
-        click.echo("stopping after this step; once more to stop at once", err=True)
+        if tell:
+            click.echo("stopping after this step; once more to stop at once", err=True)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, catch)

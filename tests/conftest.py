@@ -96,6 +96,11 @@ _costs: dict = {}
 @pytest.fixture
 def small_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A miniature schedule of `tiny`, on one thread, little to calibrate with, and operations and the machine's speed not measured for every run."""
+    shrink(monkeypatch)
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `small_schedule` does."""
     import torch
 
     from models.calibration import calibrate
@@ -130,13 +135,18 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the trainer."""
+    return tick(monkeypatch)
+
+
+def tick(monkeypatch: pytest.MonkeyPatch, seconds: float = 1.0) -> Clock:
+    """What `clock` does, with so many seconds a step."""
     from models.training import Trainer
 
     clock, step = Clock(), Trainer._step
 
     def slow_step(self: Trainer, *arguments) -> None:
         step(self, *arguments)
-        clock.now += 1.0
+        clock.now += seconds
 
     monkeypatch.setattr(Trainer, "_step", slow_step)
     monkeypatch.setattr("models.training.monotonic", clock)

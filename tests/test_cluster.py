@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def test_two_workers_write_what_nvc_encode_does(weights_file: Path, tmp_path: Pa
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the workers
     source, out = tmp_path / "clip.y4m", tmp_path / "out.nvc"
     noise = np.random.default_rng(0).integers(0, 255, (32, 60), np.uint8)
-    with open_writer(str(source), VideoInfo(48, 32, 25)) as writer:
+    with open_writer(str(source), VideoInfo(48, 32, Fraction(25))) as writer:
         for t in range(5):
             writer.write(Frame(noise[:, t : t + 48], noise[::2, t : t + 24], noise[::2, t : t + 24]))
     options = ["--keyint", "2", "--model", str(weights_file), "--threads", "1"]
