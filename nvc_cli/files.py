@@ -31,11 +31,11 @@ def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[B
         with _stdout() as file:
             yield file
         return
-    target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
-    if target.exists() and not target.is_file():
-        with _open(target, path) as file:
+    if os.path.exists(path) and not os.path.isfile(path):
+        with _open(Path(path), path) as file:
             yield file
         return
+    target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
     part = target.with_name(f".{target.name}.part")
     file = _open(part, path)
     try:

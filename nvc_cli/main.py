@@ -20,6 +20,7 @@ COMMANDS = {
     "encode": "Compress a video into an .nvc stream.",
     "decode": "Turn an .nvc stream back into a video.",
     "concat": "Join .nvc streams into one, without decoding them.",
+    "play": "Show an .nvc stream in a video player.",
     "info": "Show what an .nvc stream holds, frame by frame.",
     "compare": "Measure nvc against other codecs on your videos.",
     "demo": "Encode, decode and check the clip that comes with nvc.",
