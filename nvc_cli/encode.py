@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,7 +35,7 @@ class Size(click.ParamType):
 
     name = "WxH"
 
-    def convert(self, value, param, ctx) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         match = re.fullmatch(r"(\d+)[xX](\d+)", value)
@@ -49,7 +49,7 @@ class Rate(click.ParamType):
 
     name = "N"
 
-    def convert(self, value, param, ctx) -> Fraction:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         try:
             rate = Fraction(value)
         except (ValueError, ZeroDivisionError):
@@ -64,7 +64,7 @@ class Quality(click.ParamType):
 
     name = "Q"
 
-    def convert(self, value, param, ctx) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
             qp = float(value)
         except ValueError:
@@ -80,7 +80,7 @@ class Amount(click.ParamType):
     name = "N[k|M|G]"
     UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
-    def convert(self, value, param, ctx) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)", value)
         amount = Fraction(match[1]) * self.UNITS[match[2]] if match else Fraction(0)
         if not amount or amount.denominator > 1:
@@ -93,7 +93,7 @@ class Thresholds(click.ParamType):
 
     name = "M0,M1,M2,M3,P"
 
-    def convert(self, value, param, ctx) -> Heuristic:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Heuristic:
         try:
             *thresholds, progress = (float(part) for part in value.split(","))
             return Heuristic(tuple(thresholds), progress)

@@ -180,7 +180,7 @@ def _log(path: Path | None) -> Iterator[Callable[[str], None]]:
 def _signals() -> Iterator[list[int]]:
     """A list that gets the number of the signal by which the process is asked to end; a second signal ends it at once."""
     caught: list[int] = []
-    before: dict[int, object] = {}
+    before: dict[int, signal._HANDLER] = {}
 
     def restore() -> None:
         for number, handler in before.items():
