@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvc_cli.completion import models
 from nvc_cli.errors import NvcError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Result:
 @click.command(short_help="Encode, decode and check the clip that comes with nvc.")
 @click.option("-o", "--output", metavar="FOLDER", default="nvc_demo", show_default=True,
               type=click.Path(file_okay=False, path_type=Path), help="Where the files go; made if missing.")  # fmt: skip
-@click.option("--model", default="tiny", show_default=True, help="Model of nvc.")
+@click.option("--model", default="tiny", show_default=True, shell_complete=models, help="Model of nvc.")
 @click.option("--qp", type=float, default=3, show_default=True, help="Quality of nvc, as for nvc encode.")
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores",
               help="Threads that each codec may use.")  # fmt: skip

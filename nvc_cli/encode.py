@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvc_cli.completion import files, models
 from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
@@ -102,8 +103,8 @@ class Thresholds(click.ParamType):
 
 
 @click.command()
-@click.argument("source", metavar="INPUT")
-@click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", help="Where the stream goes; - for standard output.")
+@click.argument("source", metavar="INPUT", shell_complete=files)
+@click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", shell_complete=files, help="Where the stream goes; - for standard output.")
 @click.option("--qp", type=Quality(), default=None, help=f"Quality: 0 (best picture) to 7 (smallest file), in steps of 1/8.  [default: {DEFAULT_QP:g}]")
 @click.option("--bitrate", type=Amount(), default=None, metavar="N[k|M|G]", help="Instead of a quality: bits per second; 500k are 500 000.")
 @click.option("--target-size", type=Amount(), default=None, metavar="N[k|M|G]", help="Instead of a quality: bytes of the whole file; 10M are 10 000 000.")
@@ -122,12 +123,13 @@ class Thresholds(click.ParamType):
     help="For the heuristic: the part of the error that the filter must take away, by the place in the quality cycle, and the factor P by which it changes from frame to frame."
 )
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; fewer: faster, larger files.")
-@click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", help="A model of the package, or a .safetensors file from nvc train.")
+@click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", shell_complete=models,
+              help="A model of the package, or a .safetensors file from nvc train.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")
 @click.option("--fps", type=Rate(), default=None, help="Frame rate of raw video, or instead of the source's.")
 @click.option("--tracks/--no-tracks", default=True, show_default=True, help="Copy the sound and subtitles of a container as they are.")
-@click.option("--recon", default=None, metavar="FILE", help="Also write the pictures that every decoder will get.")
+@click.option("--recon", default=None, metavar="FILE", shell_complete=files, help="Also write the pictures that every decoder will get.")
 @click.option("--verify", is_flag=True, help="Decode every frame as it is encoded and compare; takes the time of decoding, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite files that exist.")
