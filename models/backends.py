@@ -9,6 +9,7 @@ import math
 import os
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,11 +76,11 @@ class Int8:
         bias = (sums.bias + (sums.low + middle) * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
         kind = torch.float32 if sums.next is None else torch.uint8
         zero = torch.zeros_like(sums.unit, dtype=torch.int64)
-        self.arguments = (1.0, middle, packed, sums.unit, zero, bias, *geometry, 1.0, 0, kind, "none", [], "")
+        self.arguments: tuple[Any, ...] = (1.0, middle, packed, sums.unit, zero, bias, *geometry, 1.0, 0, kind, "none", [], "")
         self.scale = sums.scale[:, None, None]
         self.anchor = torch.full_like(self.scale, ANCHOR - sums.low)
 
-    def __deepcopy__(self, _: dict) -> "Int8":
+    def __deepcopy__(self, _: dict[int, Any]) -> "Int8":
         return self  # it never changes, and PyTorch cannot copy packed weights
 
     def read(self, x: Tensor) -> Tensor:

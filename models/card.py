@@ -1,5 +1,6 @@
 """The model card: what a file of weights is, how large and costly its networks are, and how it was trained."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -67,7 +68,7 @@ def complexity(preset: str) -> Complexity:
     rate = torch.tensor([32])
     state = codec.decode_keyframe(SIDE, SIDE, rate, _Zeros())
 
-    def kmac(run) -> float:
+    def kmac(run: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter:
             run()
         return counter.get_total_flops() / 2 / SIDE**2 / 1000

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 
 from models.parallel import neighbours
 from models.picture import Planes
+
+if TYPE_CHECKING:
+    import av
 
 SUFFIXES = {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".ts"}
 LONGEST = 600
@@ -32,13 +36,13 @@ class Clip:
     v: Tensor  # (T, H/2, W/2)
 
 
-def _planes(frame) -> list[np.ndarray]:
+def _planes(frame: "av.VideoFrame") -> list[np.ndarray]:
     """The even-sized 4:2:0 planes of a PyAV frame."""
     frame = frame if frame.format.name in ("yuv420p", "yuvj420p") else frame.reformat(format="yuv420p")
     height, width = frame.height // 2 * 2, frame.width // 2 * 2
     out = []
     for plane, scale in zip(frame.planes, (1, 2, 2)):
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         out.append(rows[: height // scale, : width // scale].copy())
     return out
 

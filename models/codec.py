@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor, nn
 
 from models.backends import Float32, choose_backend
 from models.blocks import Block
-from models.entropy import SymbolDecoder, SymbolEncoder
-from models.exact import Exact, layers
+from models.entropy import SymbolSink, SymbolSource
+from models.exact import Exact, ExactLayer, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -87,7 +88,13 @@ class Codec(nn.Module):
         for _, layer in self.normative():
             layer.exact = exact
 
-    def normative(self, kind: type = Exact) -> Iterator[tuple[str, Exact]]:
+    @overload
+    def normative(self) -> Iterator[tuple[str, Exact]]: ...
+
+    @overload
+    def normative(self, kind: type[ExactLayer]) -> Iterator[tuple[str, ExactLayer]]: ...
+
+    def normative(self, kind: type[Exact] = Exact) -> Iterator[tuple[str, Exact]]:
         """The layers of a decoder, by name."""
         return ((name, layer) for name, layer in layers(self, kind) if is_normative(name))
 
@@ -145,12 +152,12 @@ class Codec(nn.Module):
         z = self.preset.hyper * -(-height // 64) * -(-width // 64)
         return y + z + VECTOR_SYMBOLS * (height // 8) * (width // 8)
 
-    def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolEncoder) -> State:
+    def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink) -> State:
         """Write a keyframe; returns the decoder's state after it."""
         y = self.intra.analyse(to_features(picture), rate)
         return self._keyframe(self.intra.latent.encode(y, None, rate, coder), rate)
 
-    def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolDecoder) -> State:
+    def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolSource) -> State:
         """Read a keyframe of an aligned size in luma samples."""
         return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
 
@@ -164,7 +171,7 @@ class Codec(nn.Module):
         return search(picture.y, past, state.vectors, rate, coder if search.thorough else None)
 
     def encode_frame(
-        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolEncoder
+        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink
     ) -> "Unfiltered":
         """Write a P-frame with the given vectors; what remains to decide is the filter."""
         self.motion.encode(vectors, state.vectors, state.context, rate, coder)
@@ -173,7 +180,7 @@ class Codec(nn.Module):
         latent = self.inter.latent.encode(y, context, rate, coder)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
-    def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
+    def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolSource) -> "Unfiltered":
         """Read a P-frame, up to the filter."""
         vectors = self.motion.decode(state.vectors, state.context, rate, coder)
         reference, context = self._predict(state, rate, vectors, refresh)
@@ -210,8 +217,8 @@ class Unfiltered:
     vectors: Tensor
     rate: Tensor
 
-    def finish(self, filtered: bool) -> State:
-        """The state with the filter on or off."""
+    def finish(self, filtered: Tensor | bool) -> State:
+        """The state with the filter on or off; a tensor (B,) says so for each picture."""
         context = self.inter.filtered(self.context, filtered, self.rate)
         picture = to_planes(self.inter.reconstruct(context, self.detail, self.reference, self.rate)).rounded()
         return self.before.after(picture, context, self.vectors)

@@ -11,6 +11,8 @@ import importlib.machinery
 import importlib.util
 import math
 from functools import lru_cache
+from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -52,16 +54,18 @@ def flag_bits(flag: Tensor, logit: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _rans():
+def _rans() -> ModuleType:
     """CompressAI's rANS extension."""
     package = importlib.util.find_spec("compressai")
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise ImportError("the package compressai is missing; install it with `pip install compressai`")
     finder = importlib.machinery.FileFinder(
         package.submodule_search_locations[0],
         (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
     )
     spec = finder.find_spec("ans")
+    if spec is None or spec.loader is None:
+        raise ImportError("the package compressai has no entropy coder for this Python; install it again with `pip install compressai`")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -80,10 +84,22 @@ def _tables() -> tuple[list[list[int]], list[int], list[int]]:
     return tables.cumulative, tables.lengths, tables.offsets
 
 
+class SymbolSink(Protocol):
+    """What the networks write symbols to: a `SymbolEncoder`, or nothing at all."""
+
+    def write(self, symbols: Tensor, indexes: Tensor) -> None: ...
+
+
+class SymbolSource(Protocol):
+    """What the networks read symbols from: a `SymbolDecoder`, or zeros."""
+
+    def read(self, indexes: Tensor) -> Tensor: ...
+
+
 class SymbolEncoder:
     """Collects the symbols of one frame, in the order in which they will be decoded, and turns them into bytes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._symbols: list[np.ndarray] = []
         self._indexes: list[np.ndarray] = []
 

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class _Round(torch.autograd.Function):
     """clamp(round(x·scale)), passing gradients of what is not clamped; `scale` is a constant."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor | float, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor | float, low: float, high: float) -> Tensor:
         scaled = x * scale
         out = scaled.round().clamp_(low, high)
         ctx.save_for_backward((scaled >= low - 0.5) & (scaled <= high + 0.5))
@@ -66,7 +67,7 @@ class _Round(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside * ctx.scale, None, None, None
 
@@ -127,10 +128,14 @@ class Grid(Exact):
 class Convolution(Exact):
     """What both kinds of convolution share: float parameters, and the exponents of their integers."""
 
+    weight: Tensor
+    bias: Tensor
+    fraction: Tensor
+
     def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1):
         super().__init__()
         layer = nn.Conv2d(inputs, outputs, size, stride, groups=groups)  # for PyTorch's usual first values
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight, self.bias = layer.weight, cast(Tensor, layer.bias)
         self.stride, self.padding, self.groups = stride, (size - 1) // 2 if stride == 1 else 0, groups
         self.register_buffer("fraction", torch.zeros(outputs, dtype=torch.int8))  # bits of each output's weights
 
@@ -146,6 +151,10 @@ class Convolution(Exact):
         size = (self.weight.detach() * 2.0**reads).abs().flatten(1).amax(1).clamp(min=2.0**-24)
         bias = self.bias.detach().abs().clamp(min=1.0)  # is a multiple of the same step, and must not take the range of the sums
         self.fraction.copy_(torch.minimum((limit / size).log2().floor(), FINEST - bias.log2().ceil()))
+
+    def settle_weights(self) -> None:
+        """Choose the exponents of the weights."""
+        raise NotImplementedError
 
     def _sums(self) -> Sums:
         """What the exact form sums up."""
@@ -165,6 +174,8 @@ class Narrow(Convolution):
         relu: negative inputs count as zero.
     """
 
+    reads: Tensor
+
     def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1, relu: bool = False):
         super().__init__(inputs, outputs, size, stride, groups)
         self.relu = relu
@@ -181,7 +192,7 @@ class Narrow(Convolution):
         if not self.exact:
             x = F.relu(x) if self.relu else x
             if self.seen is not None:
-                self._watch(x.detach().float())
+                self._watch(self.seen, x.detach().float())
             return self.convolve(x, self.weight, self.bias)
         if self.prepared is not None:
             return self.prepared(x if self.fed else self.prepared.read(x))
@@ -219,17 +230,19 @@ class Narrow(Convolution):
         """Watch the inputs of the float form from now on."""
         self.seen = torch.zeros(3, len(OCTAVES), len(self.reads), dtype=torch.float64, device=self.reads.device)
 
-    def _watch(self, x: Tensor) -> None:
-        """Add up, for every octave and channel, the count, the sum and the sum of squares of |x| (B, C, H, W)."""
+    def _watch(self, seen: Tensor, x: Tensor) -> None:
+        """Add up in `seen`, for every octave and channel, the count, the sum and the sum of squares of |x| (B, C, H, W)."""
         x = x.abs()
         octave = torch.frexp(x).exponent.clamp(OCTAVES[0], OCTAVES[-1]) - OCTAVES[0]  # |x| lies from 2^(octave - 1) to 2^octave
         channels = x.shape[1]
         place = (octave * channels + torch.arange(channels, device=x.device)[:, None, None]).flatten()
-        for sums, values in zip(self.seen, (x > 0, x, x.double().square())):
+        for sums, values in zip(seen, (x > 0, x, x.double().square())):
             sums += torch.bincount(place, values.double().flatten(), sums.numel()).view_as(sums)
 
     def settle(self) -> None:
         """Choose the exponents of the inputs: those with the least squared error of rounding and clamping what was seen."""
+        if self.seen is None:
+            raise RuntimeError("a layer cannot settle before it observes")
         count, total, squares = self.seen
         errors = []
         for exponent in OCTAVES:  # the largest activation is taken for 2^exponent, so one is 2^(exponent - step)
@@ -405,7 +418,18 @@ class RateGain(RateTable):
         return self.grid(x * vector) if self.exact else x * vector.to(x.dtype)
 
 
-def layers(module: nn.Module, kind: type = Exact) -> Iterator[tuple[str, Exact]]:
+ExactLayer = TypeVar("ExactLayer", bound=Exact)
+
+
+@overload
+def layers(module: nn.Module) -> Iterator[tuple[str, Exact]]: ...
+
+
+@overload
+def layers(module: nn.Module, kind: type[ExactLayer]) -> Iterator[tuple[str, ExactLayer]]: ...
+
+
+def layers(module: nn.Module, kind: type[Exact] = Exact) -> Iterator[tuple[str, Exact]]:
     """All layers of a kind, by name."""
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, kind))
 

@@ -7,6 +7,9 @@ at hand. Compilation costs a minute, so coding does not use it.
 import shutil
 from collections.abc import Callable
 from functools import wraps
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _enabled = False
 
@@ -28,12 +31,12 @@ def enabled() -> bool:
     return _enabled
 
 
-def fused(function: Callable) -> Callable:
+def fused(function: Function) -> Function:
     """Mark a function for compilation, one version for each shape."""
-    compiled = None
+    compiled: Callable[..., Any] | None = None
 
     @wraps(function)
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal compiled
         if not _enabled:
             return function(*args, **kwargs)
@@ -43,4 +46,4 @@ def fused(function: Callable) -> Callable:
             compiled = torch.compile(function, dynamic=False)
         return compiled(*args, **kwargs)
 
-    return call
+    return cast(Function, call)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from models.exact import Convolution
+from models.inter import Inter
+from models.intra import Intra
 from models.presets import PICTURE
 
 
@@ -50,8 +52,7 @@ def haar() -> tuple[Tensor, Tensor]:
 def _place(layer: Convolution, weight: Tensor, rest: float = 0.0) -> None:
     """Put a matrix into the layer's first outputs and inputs; all else is zero, or `rest` of its random start."""
     layer.weight.mul_(rest)
-    if layer.bias is not None:
-        layer.bias.zero_()
+    layer.bias.zero_()
     rows, columns = weight.shape[:2]
     layer.weight[:rows, :columns] = weight.reshape(rows, columns, *layer.weight.shape[2:])
 
@@ -72,21 +73,28 @@ def _latent(to_latent: Convolution, from_latent: Convolution) -> None:
     _place(from_latent, weight[kept].flatten(1).T[:, :, None, None])
 
 
-def initialise_intra(intra: nn.Module) -> None:
+def _first(layers: nn.Sequential) -> Convolution:
+    """The convolution that a row of layers begins with."""
+    layer = layers[0]
+    assert isinstance(layer, Convolution)
+    return layer
+
+
+def initialise_intra(intra: Intra) -> None:
     """Make the keyframe network a block transform codec."""
     matrix, identity = transform(), torch.eye(PICTURE)
     _place(intra.enter, matrix, rest=0.2)
-    _latent(intra.to_latent, intra.from_latent[0])
+    _latent(intra.to_latent, _first(intra.from_latent))
     _place(intra.to_context, identity)
     _place(intra.leave, matrix.T)
-    _silence(intra.detail[0])
+    _silence(_first(intra.detail))
 
 
-def initialise_inter(inter: nn.Module) -> None:
+def initialise_inter(inter: Inter) -> None:
     """Make the P-frame network a transform codec of the motion-compensated difference."""
     matrix, identity = transform(), torch.eye(PICTURE)
     _place(inter.join, torch.cat([matrix, -matrix], 1), rest=0.1)
-    _latent(inter.to_latent, inter.from_latent[0])
+    _latent(inter.to_latent, _first(inter.from_latent))
     _place(inter.merge, identity)
     _place(inter.residual, matrix.T)
-    _silence(inter.detail[0])
+    _silence(_first(inter.detail))

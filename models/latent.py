@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import Block, down, up
-from models.entropy import SKIP, SymbolDecoder, SymbolEncoder, laplace_bits, scale_index
+from models.entropy import SKIP, SymbolSink, SymbolSource, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 
@@ -97,7 +97,7 @@ class Latent(nn.Module):
         decoded = self._decoded(through(residual), prior, rate)
         return decoded if self.grid.exact else decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
 
-    def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolEncoder) -> Tensor:
+    def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolSink) -> Tensor:
         """Write z and y of one frame; returns the ŷ that `decode` will return."""
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
@@ -108,7 +108,7 @@ class Latent(nn.Module):
         coder.write(symbols[coded], index[coded])
         return self._decoded(symbols * coded, prior, rate)
 
-    def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolDecoder) -> Tensor:
+    def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolSource) -> Tensor:
         """Read z and y (N, height, width) of one frame; returns ŷ."""
         channels = self.hyper_scale.knots.shape[1]
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)

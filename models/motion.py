@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.entropy import SymbolDecoder, SymbolEncoder, flag_bits, flag_index, laplace_bits, scale_index
+from models.entropy import SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
 from models.vectors import LIMIT, REFERENCES, Prediction, displacement, velocity
@@ -33,7 +33,7 @@ class Place:
     """Vectors of the pyramid that are coded together, and what they are predicted from."""
 
     kind: int  # which estimator is theirs: level and pattern
-    where: tuple  # index into (B, 3, h, w)
+    where: tuple[slice, slice, slice, slice]  # index into (B, 3, h, w)
     near: list[Tensor]  # four decoded neighbours (B, 3, h', w') and the vectors of the frame before, which stand in for them on the highest level
     prediction: Prediction  # their median velocity at their median age
 
@@ -84,7 +84,7 @@ class Step:
 class Estimator(nn.Sequential):
     """From the neighbourhood of one vector to the distribution of its difference."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(Narrow(17 + SIDE, 32), Narrow(32, 32, relu=True), Narrow(32, 1 + NEAR + 3, relu=True))
 
     def link(self) -> None:
@@ -107,12 +107,12 @@ class Motion(nn.Module):
 
     def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Training: bits of a field for each sample, (B,)."""
-        total = 0
+        total = torch.zeros(len(field), device=field.device)
         for step in self.steps(field, previous, memory, rate):
             total = total + step.bits(field[step.place.where]).sum((1, 2))
         return total
 
-    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolEncoder) -> None:
+    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink) -> None:
         """Write the field of one frame."""
         for step in self.steps(field, previous, memory, rate):
             vectors = field[step.place.where]
@@ -126,7 +126,7 @@ class Motion(nn.Module):
             left = left.expand_as(difference)
             coder.write(difference[left], scale_index(step.scale)[left])
 
-    def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:
+    def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSource) -> Tensor:
         """Read the field of one frame."""
         field = torch.zeros_like(previous)
         for step in self.steps(field, previous, memory, rate):

@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever given
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for p in group["params"]:
@@ -58,7 +58,8 @@ class Optimizer:
     """
 
     def __init__(self, model: nn.Module, matrix: float = 1e-2, other: float = 1e-3):
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for p in model.parameters():
             large = p.ndim == 4 and p.shape[1] > 1 and min(p.shape[0], p[0].numel()) >= SMALLEST
             (matrices if large else others).append(p)

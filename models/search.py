@@ -107,7 +107,7 @@ class References:
 
 @fused
 def _lines(
-    field: Tensor, order: Tensor, window: int, shape: tuple[int, int, int, int], down: tuple[int, int], across: tuple[int, int]
+    field: Tensor, order: Tensor, window: int, shape: tuple[int, ...], down: tuple[int, int], across: tuple[int, int]
 ) -> Tensor:
     """Where each line of the windows that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, window).
 
@@ -203,21 +203,23 @@ def _coarse(current: Tensor, reference: Tensor, reach: int) -> Tensor:
     radius = reach // COARSE
     past = F.pad(past[:, None], (radius,) * 4, mode="replicate")[:, 0]
     span = torch.arange(-radius, radius + 1, device=current.device)
-    best, where = None, None
-    for dy in range(2 * radius + 1):
+
+    def row(dy: int) -> tuple[Tensor, Tensor]:
+        """The least error, and its vector, of displacements by `dy - radius` rows."""
         windows = past[:, dy : dy + height].unfold(2, width, 1)  # (B, h, K, w)
         error = (windows - small[:, :, None]).abs().transpose(1, 2)  # (B, K, h, w)
         error = F.avg_pool2d(error, COARSE)
         error = F.avg_pool2d(error, 3, stride=1, padding=1, count_include_pad=False) + error / 4
         error = error + 0.02 * (span.abs()[:, None, None] + abs(dy - radius))
         least, column = error.min(1)
-        vector = torch.stack([torch.full_like(column, dy - radius), column - radius], 1)
-        if best is None:
-            best, where = least, vector
-        else:
-            better = least < best
-            best = torch.where(better, least, best)
-            where = torch.where(better[:, None], vector, where)
+        return least, torch.stack([torch.full_like(column, dy - radius), column - radius], 1)
+
+    best, where = row(0)
+    for dy in range(1, 2 * radius + 1):
+        least, vector = row(dy)
+        better = least < best
+        best = torch.where(better, least, best)
+        where = torch.where(better[:, None], vector, where)
     return (where * 4 * COARSE).int()
 
 
@@ -274,7 +276,7 @@ class Search:
             around = neighbours(field)
             field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier)
         field = self._refine(large, field, [], (8, 4, 2, 1) if self.thorough else (6, 2), multiplier)
-        older = []
+        older: list[Tensor] = []
         for age in range(1, len(self.references)):
             ages = torch.full_like(field[:, 2:], age)
             start = displaced(velocity(field), ages)
@@ -286,10 +288,10 @@ class Search:
             around = neighbours(field)
             field = self._refine(large, field, [centre(around).vectors, *around], (), multiplier)
         field, *others = (f.repeat_interleave(2, 2).repeat_interleave(2, 3) for f in (field, newest, *older))
-        start = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
+        candidates = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         if older:
-            start += others
-        field = self._refine(small, field, start, (4, 2, 1) if self.thorough else (1,), multiplier)
+            candidates += others
+        field = self._refine(small, field, candidates, (4, 2, 1) if self.thorough else (1,), multiplier)
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)

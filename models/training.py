@@ -236,7 +236,7 @@ class Trainer:
                 break
             stage, part = self._stage(progress.seconds / (60 * settings.minutes))
             if stage is not current:
-                if tally.steps:
+                if current and tally.steps:
                     self._report(current, tally, cost / yardstick, cost)
                 begun = any(other.exact and other.name in progress.stages for other in self.stages)  # a checkpoint holds exponents
                 if stage.exact and not self.codec.exact and not begun and not self.originals:
@@ -256,7 +256,7 @@ class Trainer:
                 self._save()
                 saved = now
             self._step(stage, part, tally)
-        if tally.steps:
+        if current and tally.steps:
             self._report(current, tally, cost / yardstick, cost)
         self._save()
 
@@ -316,7 +316,7 @@ class Trainer:
             yield from self._enhancer_losses(stage, pictures, draw, tally)
             return
         frames = self._chain(stage, pictures, draw, tally)
-        loss, pixels = 0, pictures[0].y[0].numel()
+        loss, pixels = draw.importance.new_zeros(()), pictures[0].y[0].numel()
         for t, (frame, picture) in enumerate(zip(frames, pictures)):
             bits = (frame.bits + frame.motion_bits) / pixels
             loss = loss + (draw.importance * (bits + draw.multipliers[t] * distortion(frame.reconstruction, picture))).mean()
@@ -363,7 +363,7 @@ class Trainer:
         decay = self.progress.steps / (self.progress.steps + AVERAGED)
         with torch.no_grad():
             pairs = [pair for pair in zip(self.average.parameters(), self.codec.parameters()) if pair[1].requires_grad]
-            torch._foreach_lerp_(*(list(side) for side in zip(*pairs)), 1 - decay)
+            torch._foreach_lerp_([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 1 - decay)
 
     def _cost(self, stage: Stage) -> int:
         """FLOP of one step: those of the convolutions, forward and, unless only the coder of vectors learns, twice as many backward.

@@ -119,7 +119,7 @@ def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
     down, across = (dy % unit).float(), (dx % unit).float()
     start = torch.arange(batch, device=context.device)[:, None, None] * height
     flat = context.permute(0, 2, 3, 1).reshape(-1, channels)
-    out = 0
+    out = torch.zeros_like(flat)
     for y, wy in ((top, unit - down), (top + 1, down)):
         line = (start + y.clamp(0, height - 1)) * width
         for x, wx in ((left, unit - across), (left + 1, across)):

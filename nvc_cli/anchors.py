@@ -268,7 +268,8 @@ def _to_frame(picture: av.VideoFrame, info: VideoInfo) -> Frame:
         lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         samples = (lines.view("<u2") if deep else lines)[:rows, :columns]
         planes.append(np.minimum((samples + 2) >> 2, 255).astype(np.uint8) if deep else np.ascontiguousarray(samples))
-    return Frame(*planes)
+    y, u, v = planes
+    return Frame(y, u, v)
 
 
 def _even(length: int) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nvc_cli.anchors import ANCHORS, Anchor, find_anchor
+from nvc_cli.completion import listed, models
 from nvc_cli.conditions import conditions
 from nvc_cli.errors import NvcError
 from nvc_cli.ledger import Ledger
@@ -69,7 +70,7 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
 @click.option("--frames", type=click.IntRange(1), default=32, show_default=True, help="Frames of each clip to use.")
 @click.option("--qps", callback=_parse_qps, default="0,1.5,3,4.5,6", show_default=True,
               help='Qualities of nvc, separated by commas; "" measures the anchors alone.')  # fmt: skip
-@click.option("--model", default="tiny", show_default=True, help="Model of nvc.")
+@click.option("--model", default="tiny", show_default=True, shell_complete=models, help="Model of nvc.")
 @click.option("--filter", "filter_", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
               help="In-loop filter of nvc.")  # fmt: skip
 @click.option("--decision", type=click.Choice(["heuristic", "rd", "learned"]), default="heuristic", show_default=True,
@@ -78,6 +79,7 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
               help="Earlier pictures that nvc searches, 1 to 8.")  # fmt: skip
 @click.option("--enhance", is_flag=True, help="Decode nvc's streams a second time, with the filter outside the loop, as a codec of its own: nvc enhanced.")
 @click.option("--anchors", callback=_parse_anchors, default=DEFAULT_ANCHORS, show_default=True,
+              shell_complete=listed(anchor.name for anchor in ANCHORS),
               help="Codecs to measure against, separated by commas.")  # fmt: skip
 @click.option("--vmaf", is_flag=True, help="Measure VMAF v0.6.1 too, and its variant NEG; needs an ffmpeg with libvmaf.")
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores",

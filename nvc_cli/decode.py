@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvc_cli.completion import files, models
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
 from nvc_cli.runtime import choose_device, load_model, runtime_options
@@ -26,7 +27,7 @@ class Time(click.ParamType):
 
     name = "T"
 
-    def convert(self, value, param, ctx) -> Fraction:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         if isinstance(value, Fraction):
             return value
         match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", value, re.ASCII)
@@ -45,8 +46,9 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 @click.command()
-@click.argument("source", metavar="IN.nvc")
-@click.option("-o", "--output", "target", required=True, metavar="OUT", help="A .yuv, .y4m or container file; - for y4m on standard output.")
+@click.argument("source", metavar="IN.nvc", shell_complete=files)
+@click.option("-o", "--output", "target", required=True, metavar="OUT", shell_complete=files,
+              help="A .yuv, .y4m or container file; - for y4m on standard output.")  # fmt: skip
 @click.option("--enhance", is_flag=True, help="Apply the out-of-loop filter: better pictures, a frame later, in more time.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--start", type=Time(), default="0", metavar="T", help="Begin at this time: seconds, or [HH:]MM:SS, both with decimals if need be.")
@@ -55,7 +57,7 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--codec", default=None, metavar="NAME", help="Encoder for a container, as PyAV names it. [default: a lossless one]")
 @click.option("--codec-option", "options", multiple=True, callback=_options, metavar="NAME=VALUE", help="Option for that encoder, as in crf=18; may be repeated.")
 @click.option("--tracks/--no-tracks", default=True, show_default=True, help="Copy sound and subtitles into a container.")
-@click.option("--model", default=None, metavar="FILE", help="Weights for streams of models that are not in the package.")
+@click.option("--model", default=None, metavar="FILE", shell_complete=models, help="Weights for streams of models that are not in the package.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite the output if it exists.")
 @runtime_options

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvc_cli.completion import models
 from nvc_cli.errors import NvcError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Result:
 @click.command(short_help="Encode, decode and check the clip that comes with nvc.")
 @click.option("-o", "--output", metavar="FOLDER", default="nvc_demo", show_default=True,
               type=click.Path(file_okay=False, path_type=Path), help="Where the files go; made if missing.")  # fmt: skip
-@click.option("--model", default="tiny", show_default=True, help="Model of nvc.")
+@click.option("--model", default="tiny", show_default=True, shell_complete=models, help="Model of nvc.")
 @click.option("--qp", type=float, default=3, show_default=True, help="Quality of nvc, as for nvc encode.")
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores",
               help="Threads that each codec may use.")  # fmt: skip
@@ -171,16 +172,15 @@ def code_with_nvc(source: Path, targets: Targets, model: str, qp: float, threads
 def match_x264(clip: Clip, size: int, threads: int) -> tuple[bytes, Result]:
     """The x264 stream whose size in bytes comes closest to `size`, found by bisection over crf, and its result."""
     low, high = CRF_RANGE
-    best: tuple[bytes, float] | None = None
+    tries: list[tuple[bytes, float]] = []
     for _ in range(MAX_TRIES):
         crf = (low + high) / 2
         stream, fps = encode_x264(clip, crf, threads)
-        if best is None or abs(len(stream) - size) < abs(len(best[0]) - size):
-            best = stream, fps
+        tries.append((stream, fps))
         if abs(len(stream) - size) <= RATE_TOLERANCE * size:
             break
         low, high = (crf, high) if len(stream) > size else (low, crf)
-    stream, encode_fps = best
+    stream, encode_fps = min(tries, key=lambda coded: abs(len(coded[0]) - size))
     frames, decode_fps = decode_x264(stream, clip.info, threads)
     return stream, Result("x264 medium", len(stream), frames, encode_fps, decode_fps)
 
@@ -217,7 +217,7 @@ def decode_x264(stream: bytes, info: VideoInfo, threads: int) -> tuple[list[Fram
     from nvc_cli.pixels import from_av
 
     start = time.perf_counter()
-    with av.open(io.BytesIO(stream), format="h264") as file:
+    with av.open(io.BytesIO(stream), "r", format="h264") as file:
         file.streams.video[0].codec_context.thread_count = threads
         frames = [from_av(picture, info) for picture in file.decode(video=0)]
     return frames, len(frames) / (time.perf_counter() - start)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvc_cli.completion import files, models
 from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
@@ -39,7 +40,7 @@ class Size(click.ParamType):
 
     name = "WxH"
 
-    def convert(self, value, param, ctx) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         match = re.fullmatch(r"(\d+)[xX](\d+)", value)
@@ -53,7 +54,7 @@ class Rate(click.ParamType):
 
     name = "N"
 
-    def convert(self, value, param, ctx) -> Fraction:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         try:
             rate = Fraction(value)
         except (ValueError, ZeroDivisionError):
@@ -68,7 +69,7 @@ class Quality(click.ParamType):
 
     name = "Q"
 
-    def convert(self, value, param, ctx) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
             qp = float(value)
         except ValueError:
@@ -84,7 +85,7 @@ class Amount(click.ParamType):
     name = "N[k|M|G]"
     UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
-    def convert(self, value, param, ctx) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]?)", value)
         amount = Fraction(match[1]) * self.UNITS[match[2]] if match else Fraction(0)
         if not amount or amount.denominator > 1:
@@ -97,7 +98,7 @@ class Thresholds(click.ParamType):
 
     name = "M0,M1,M2,M3,P"
 
-    def convert(self, value, param, ctx) -> Heuristic:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Heuristic:
         try:
             *thresholds, progress = (float(part) for part in value.split(","))
             return Heuristic(tuple(thresholds), progress)
@@ -106,8 +107,8 @@ class Thresholds(click.ParamType):
 
 
 @click.command()
-@click.argument("source", metavar="INPUT")
-@click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", help="Where the stream goes; - for standard output.")
+@click.argument("source", metavar="INPUT", shell_complete=files)
+@click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", shell_complete=files, help="Where the stream goes; - for standard output.")
 @click.option("--qp", type=Quality(), default=None, help=f"Quality: 0 (best picture) to 7 (smallest file), in steps of 1/8.  [default: {DEFAULT_QP:g}]")
 @click.option("--bitrate", type=Amount(), default=None, metavar="N[k|M|G]", help="Instead of a quality: bits per second; 500k are 500 000.")
 @click.option("--target-size", type=Amount(), default=None, metavar="N[k|M|G]", help="Instead of a quality: bytes of the whole file; 10M are 10 000 000.")
@@ -127,12 +128,13 @@ class Thresholds(click.ParamType):
 )
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; fewer: faster, larger files.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Encode N segments at a time, from keyframe to keyframe, each in a process of its own.")
-@click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", help="A model of the package, or a .safetensors file from nvc train.")
+@click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", shell_complete=models,
+              help="A model of the package, or a .safetensors file from nvc train.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="Stop after N frames.")
 @click.option("--size", type=Size(), default=None, help="Size of raw video.")
 @click.option("--fps", type=Rate(), default=None, help="Frame rate of raw video, or instead of the source's.")
 @click.option("--tracks/--no-tracks", default=True, show_default=True, help="Copy the sound and subtitles of a container as they are.")
-@click.option("--recon", default=None, metavar="FILE", help="Also write the pictures that every decoder will get.")
+@click.option("--recon", default=None, metavar="FILE", shell_complete=files, help="Also write the pictures that every decoder will get.")
 @click.option("--verify", is_flag=True, help="Decode every frame as it is encoded and compare; takes the time of decoding, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite files that exist.")

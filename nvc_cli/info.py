@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import click
 
+from nvc_cli.completion import files
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import UNSPECIFIED, Color
 from nvc_cli.stream import Header, Packet, StreamError, StreamReader, open_stream
@@ -49,7 +50,7 @@ class Totals:
 
 
 @click.command()
-@click.argument("source", metavar="IN.nvc")
+@click.argument("source", metavar="IN.nvc", shell_complete=files)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the listing.")
 def command(source: str, as_json: bool) -> None:
     """Show what an .nvc stream holds, without decoding it: its header, a line a frame, and totals.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvc_cli.completion import folders, models
 from nvc_cli.errors import NvcError
 from nvc_cli.files import check_target
 from nvc_cli.runtime import choose_device, runtime_options
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), shell_complete=folders)
 @click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path), metavar="OUT.safetensors",
               help="Where the weights go; the model card goes to OUT.md beside it.")  # fmt: skip
 @click.option("--model", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True,
               help="Size of the networks; base wants a GPU.")  # fmt: skip
-@click.option("--from", "begin", metavar="NAME|FILE", help="Weights to begin with: a model of the package or a .safetensors file.")
+@click.option("--from", "begin", metavar="NAME|FILE", shell_complete=models, help="Weights to begin with: a model of the package or a .safetensors file.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Length of the whole schedule.")
 @click.option("--pause", type=click.FloatRange(0), default=None, metavar="M", help="Stop after M minutes of this run; the same command goes on.")
 @click.option("--stages", default="", metavar="A,B,...", help="Only these stages: intra, pairs, short, medium, long, exact, motion, enhancer.  [default: all]")
@@ -196,7 +197,7 @@ def _silent(line: str) -> None:
 def _signals(tell: bool) -> Iterator[list[int]]:
     """A list that gets the number of the signal by which the process is asked to end, which people are told; a second signal ends it at once."""
     caught: list[int] = []
-    before: dict[int, object] = {}
+    before: dict[int, signal._HANDLER] = {}
 
     def restore() -> None:
         for number, handler in before.items():
