@@ -127,7 +127,7 @@ def command(
     if output:
         from nvc_cli.plots import require_matplotlib
 
-        require_matplotlib()
+        require_matplotlib("--output")
     names = clip_names(clips)
     ledger = Ledger(output, conditions(settings, names), (PAGE, PLOT), overwrite)
     try:

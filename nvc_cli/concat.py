@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvc_cli.completion import files
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, publish
 
@@ -21,8 +22,8 @@ FIELDS |= {"orientation": "orientation", "unit of time": "tick", "sound and subt
 
 
 @click.command()
-@click.argument("sources", metavar="IN.nvc...", nargs=-1, required=True)
-@click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", help="Where the stream goes; - for standard output.")
+@click.argument("sources", metavar="IN.nvc...", nargs=-1, required=True, shell_complete=files)
+@click.option("-o", "--output", "target", required=True, metavar="OUT.nvc", shell_complete=files, help="Where the stream goes; - for standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite the output if it exists.")
 def command(sources: tuple[str, ...], target: str, overwrite: bool) -> None:
     """Join .nvc streams, one after the other, into one, without decoding them.

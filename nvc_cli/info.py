@@ -1,17 +1,20 @@
-"""`nvc info`: what a stream holds, without decoding it."""
+"""`nvc info`: what a stream holds, without decoding it. json.md beside this file describes what --json prints."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from fractions import Fraction
 
 import click
 
 from nvc_cli.completion import files
-from nvc_cli.errors import NvcError
+from nvc_cli.files import check_target
 from nvc_cli.frame import UNSPECIFIED, Color
-from nvc_cli.stream import Header, Packet, StreamError, StreamReader, open_stream
+from nvc_cli.listing import FrameRow, Listing, Totals, TrackRow, qualities, read
+from nvc_cli.stream import Header, Packet, open_stream
 
 # Names for codes of ITU-T H.273, as ffmpeg spells them.
 PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020"}
@@ -21,134 +24,114 @@ TRANSFERS |= {13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte20
 MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"}
 MATRICES |= {10: "bt2020c", 14: "ictcp"}
 
-ROW = "{:>7}  {:4}  {:>6}  {:>9}  {:6}  {:7}  {}"
+FORMAT = 1
+"""Of the JSON object: raised when a field goes or changes its meaning."""
 
-
-@dataclass(frozen=True)
-class FrameRow:
-    """One frame of the listing. `qp` is an eighth of the rate point; `bytes` counts the whole packet."""
-
-    number: int
-    type: str
-    qp: float
-    bytes: int
-    filter: bool
-    refresh: bool
-    enhance: bool
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Of the frames read. `bytes` counts the header and, in a complete stream, index and end marker too."""
-
-    frames: int
-    keyframes: int
-    bytes: int
-    seconds: float
-    kbps: float
-    bpp: float
+ROW = "{:>7}  {:4}  {:>6}  {:>9}  {:6}  {:7}  {:7}  {}"
 
 
 @click.command()
 @click.argument("source", metavar="IN.nvc", shell_complete=files)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the listing.")
-def command(source: str, as_json: bool) -> None:
+@click.option("--plot", metavar="FILE.png|FILE.svg", default=None, shell_complete=files, help="Also draw bits, qp, flags and, if it is known, PSNR over time.")
+@click.option("--reference", metavar="VIDEO", default=None, shell_complete=files, help="The video that was encoded: the stream is decoded, and PSNR is measured.")
+@click.option("--model", default=None, metavar="FILE", shell_complete=files, help="For --reference: weights of models that are not in the package.")
+@click.option("-y", "--overwrite", is_flag=True, help="Overwrite the plot if it exists.")
+def command(source: str, as_json: bool, plot: str | None, reference: str | None, model: str | None, overwrite: bool) -> None:
     """Show what an .nvc stream holds, without decoding it: its header, a line a frame, and totals.
 
     IN.nvc may be - for standard input. Of a damaged or cut stream all that comes before the fault is shown, then the
-    fault is named and the exit code is 1. No picture is decoded: `nvc decode` checks the pictures themselves.
+    fault is named and the exit code is 1. No picture is decoded without --reference: `nvc decode` checks the pictures themselves.
     """
-    with open_stream(source) as reader:
+    if plot:
+        from nvc_cli.timeline import check_suffix
+
+        check_suffix(plot)
+        check_target(plot, overwrite)
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_stream(source))
+        quality = _quality(stack, reader.header, source, reference, model) if reference else None
         if not as_json:
             _print_header(source, reader.header)
-        rows, error = _read_rows(reader, show=not as_json)
-        totals = _totals(reader.header, rows, reader.size)
+        listing = read(reader, (lambda row: None) if as_json else _print_row, quality)
     if as_json:
-        click.echo(json.dumps(_as_json(reader.header, rows, totals, error)))
+        click.echo(json.dumps(_as_json(listing)))
     else:
-        _print_totals(totals)
-    if error:
-        raise error
+        _print_totals(listing.totals, listing.tracks)
+    if plot:
+        from nvc_cli.timeline import draw
+
+        draw(listing, plot, overwrite)
+    if listing.fault:
+        raise listing.fault
 
 
-def _read_rows(reader: StreamReader, show: bool) -> tuple[list[FrameRow], NvcError | None]:
-    """The frames up to the end or to the first fault, and the fault; shown as they arrive if `show` is set."""
-    rows: list[FrameRow] = []
+def _quality(stack: ExitStack, header: Header, source: str, reference: str, model: str | None) -> Callable[[Packet], float]:
+    """What tells the PSNR of each packet's picture."""
+    from nvc_cli.decoder import Decoder
+    from nvc_cli.video import open_reader
 
-    def add(packet: Packet | None, size: int, enhance: bool) -> None:
-        if packet:
-            rows.append(_row(len(rows), packet, size, enhance))
-            if show:
-                _print_row(rows[-1])
-
-    last, size, fault = None, 0, None
-    try:
-        for packet in reader:
-            add(last, size, packet.enhance_last)
-            last, size = packet, reader.packet_size
-    except StreamError as error:
-        fault = error
-    add(last, size, False)
-    return rows, fault
+    video = stack.enter_context(open_reader(reference))
+    return qualities(Decoder(header, model, name=source), video, reference)
 
 
-def _row(number: int, packet: Packet, size: int, enhance: bool) -> FrameRow:
-    kind = "I" if packet.keyframe else "P"
-    return FrameRow(number, kind, packet.rate / 8, size, packet.filtered, packet.refresh, enhance)
-
-
-def _totals(header: Header, rows: list[FrameRow], size: int) -> Totals:
-    seconds = float(len(rows) / header.fps)
-    bits = 8 * size
-    return Totals(
-        frames=len(rows),
-        keyframes=sum(row.type == "I" for row in rows),
-        bytes=size,
-        seconds=seconds,
-        kbps=bits / seconds / 1000 if rows else 0.0,
-        bpp=bits / (len(rows) * header.width * header.height) if rows else 0.0,
-    )
-
-
-def _as_json(header: Header, rows: list[FrameRow], totals: Totals, error: NvcError | None) -> dict[str, object]:
+def _as_json(listing: Listing) -> dict[str, object]:
+    header = listing.header
     return {
+        "format": FORMAT,
         "width": header.width,
         "height": header.height,
         "frame_rate": _ratio(header.fps),
+        "tick": _ratio(header.tick) if header.tick else None,
         "sample_aspect_ratio": _ratio(header.sar),
+        "orientation": asdict(header.orientation),
         "source_format": header.source_format,
         "color": asdict(header.color),
         "model": header.model,
         "weights_hash": header.weights_hash.hex(),
-        **asdict(totals),
-        "complete": error is None,
-        "error": str(error) if error else None,
-        "packets": [asdict(row) for row in rows],
+        "tracks": [asdict(track) for track in listing.tracks],
+        **asdict(listing.totals),
+        "complete": listing.fault is None,
+        "error": str(listing.fault) if listing.fault else None,
+        "packets": [asdict(row) for row in listing.rows],
     }
 
 
 def _print_header(source: str, header: Header) -> None:
     click.echo(f"{'standard input' if source == '-' else source}: nvc stream")
     aspect = "" if header.sar == 1 else f", sample aspect ratio {_ratio(header.sar)}"
-    click.echo(f"  picture  {header.width}x{header.height}{aspect}, {_rate(header.fps)} frames/s")
+    rate = f"{_rate(header.fps)} frames/s" if header.tick is None else f"variable rate, {float(header.fps):.3f} frames/s in the mean"
+    click.echo(f"  picture  {header.width}x{header.height}{aspect}{_turned(header)}, {rate}")
     click.echo(f"  source   {header.source_format}, {_color(header.color)}")
+    for track in header.tracks:
+        click.echo(f"  {track.kind:8} {track.codec}")
     click.echo(f"  model    {header.model}, weights {header.weights_hash.hex()}")
     click.echo()
-    click.echo(ROW.format("frame", "type", "qp", "bytes", "filter", "refresh", "enhance"))
+    click.echo(ROW.format("frame", "type", "qp", "bytes", "filter", "refresh", "enhance", "PSNR").rstrip())
 
 
 def _print_row(row: FrameRow) -> None:
     marks = ["yes" if flag else "-" for flag in (row.filter, row.refresh, row.enhance)]
-    click.echo(ROW.format(row.number, row.type, f"{row.qp:.3f}", row.bytes, *marks))
+    psnr = "" if row.psnr is None else f"{row.psnr:.2f}"
+    click.echo(ROW.format(row.number, row.type, f"{row.qp:.3f}", row.bytes, *marks, psnr).rstrip())
 
 
-def _print_totals(totals: Totals) -> None:
+def _print_totals(totals: Totals, tracks: list[TrackRow]) -> None:
     click.echo()
+    for track in tracks:
+        click.echo(f"{track.kind} in {track.codec}: {_count(track.samples, 'sample')}, {track.bytes} bytes")
     click.echo(
         f"{_count(totals.frames, 'frame')} ({_count(totals.keyframes, 'keyframe')}), "
         f"{totals.seconds:.3f} s, {totals.bytes} bytes, "
         f"{totals.kbps:.2f} kbit/s, {totals.bpp:.5f} bits per pixel"
     )
+
+
+def _turned(header: Header) -> str:
+    """How players show the pictures, if not as they are."""
+    turned, mirrored = header.orientation.quarters, header.orientation.mirrored
+    words = [f"turned by {90 * turned} degrees counter-clockwise"] * bool(turned) + ["mirrored"] * mirrored
+    return "".join(f", {word}" for word in words)
 
 
 def _color(color: Color) -> str:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import click
 
+from nvc_cli.completion import files
 from nvc_cli.decode import Time
 from nvc_cli.decode import command as decode
 from nvc_cli.errors import NvcError
@@ -19,7 +20,7 @@ PLAYERS = {"ffplay": ("-v", "error", "-autoexit", "-"), "mpv": ("--no-terminal",
 
 
 @click.command()
-@click.argument("source", metavar="IN.nvc")
+@click.argument("source", metavar="IN.nvc", shell_complete=files)
 @click.argument("words", metavar="[-- WORD...]", nargs=-1)
 @click.option("--enhance", is_flag=True, help="Apply the out-of-loop filter: better pictures, in more time.")
 @click.option("--start", type=Time(), default="0", metavar="T", help="Begin at this time: seconds, or [HH:]MM:SS.")

@@ -24,19 +24,19 @@ PANEL = (4.4, 3.5)  # inches
 COLUMNS = 2
 
 
-def require_matplotlib() -> None:
-    """NvcError if there is none."""
+def require_matplotlib(option: str) -> None:
+    """NvcError if there is none; `option` is what asks for it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise NvcError("the plots of --output need matplotlib, which is not installed; pip install '.[compare]', or leave --output away") from None
+        raise NvcError(f"the plots of {option} need matplotlib, which is not installed; pip install '.[compare]', or leave {option} away") from None
 
 
 def rate_plot(results: Sequence[ClipResult], codecs: Sequence[str], quality: str = "psnr", label: str = "PSNR, dB") -> Figure:
     """A panel a clip: a quality of the points over their rate. Points that a better one costs less than are not joined to the curve."""
     columns = min(COLUMNS, len(results))
     rows = -(-len(results) // columns)
-    with _figure(columns * PANEL[0], rows * PANEL[1] + 0.5, rows, columns) as (figure, axes):
+    with figure_of(columns * PANEL[0], rows * PANEL[1] + 0.5, rows, columns) as (figure, axes):
         for ax, result in zip(axes, results):
             ax.set_title(f"{result.clip}, {result.width}x{result.height}, {result.frames} frames")
             ax.set(xscale="log", xlabel="kbit/s", ylabel=label)
@@ -55,7 +55,7 @@ def rate_plot(results: Sequence[ClipResult], codecs: Sequence[str], quality: str
 
 def frame_plot(points: Sequence[Point], codecs: Sequence[str]) -> Figure:
     """Bytes and PSNR of every frame, of one point a codec."""
-    with _figure(9.5, 5.4, 2, 1, sharex=True) as (figure, (sizes, quality)):
+    with figure_of(9.5, 5.4, 2, 1, sharex=True) as (figure, (sizes, quality)):
         for point in points:
             style = _style(point.codec, codecs) | {"markersize": 3.5}
             sizes.plot([8 * size for size in point.frame_bytes], **style)
@@ -69,12 +69,12 @@ def frame_plot(points: Sequence[Point], codecs: Sequence[str]) -> Figure:
     return figure
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an element for a page: it takes the colour and the font of the text around it."""
+def svg(figure: Figure, ink: bool = False) -> str:
+    """The figure as an element for a page: it takes the font of the text around it, and its colour unless `ink` is to stay."""
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     element = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue()[text.getvalue().index("<svg") :], flags=re.DOTALL)
-    return re.sub(r'<g id="[^"]*"', "<g", element).replace(INK, "currentColor")
+    return re.sub(r'<g id="[^"]*"', "<g", element).replace(INK, INK if ink else "currentColor")
 
 
 def png(figure: Figure) -> bytes:
@@ -85,8 +85,10 @@ def png(figure: Figure) -> bytes:
 
 
 @contextmanager
-def _figure(width: float, height: float, rows: int, columns: int, sharex: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of that size in inches, and its panels, to be drawn in the block."""
+def figure_of(
+    width: float, height: float, rows: int, columns: int, sharex: bool = False, heights: Sequence[float] | None = None
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of that size in inches, and its panels, to be drawn in the block; `heights` are those of its rows, in proportion."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -105,7 +107,7 @@ def _figure(width: float, height: float, rows: int, columns: int, sharex: bool =
     }
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, list(figure.subplots(rows, columns, sharex=sharex, squeeze=False).flat)
+        yield figure, list(figure.subplots(rows, columns, sharex=sharex, squeeze=False, height_ratios=heights).flat)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

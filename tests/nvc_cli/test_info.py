@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,14 +78,18 @@ def test_json(path: Path, data: bytes) -> None:
     result = info(str(path), "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {
+        "format": 1,
         "width": 64,
         "height": 48,
         "frame_rate": "30000/1001",
+        "tick": None,
         "sample_aspect_ratio": "16/11",
+        "orientation": {"quarters": 0, "mirrored": False},
         "source_format": "yuv420p10le",
         "color": {"primaries": 1, "transfer": 13, "matrix": 1, "full_range": True},
         "model": "tiny",
         "weights_hash": "0" * 16,
+        "tracks": [],
         "frames": 3,
         "keyframes": 1,
         "bytes": len(data),
@@ -94,9 +99,9 @@ def test_json(path: Path, data: bytes) -> None:
         "complete": True,
         "error": None,
         "packets": [
-            {"number": 0, "type": "I", "qp": 4.625, "bytes": 209, "filter": False, "refresh": False, "enhance": False},
-            {"number": 1, "type": "P", "qp": 1.0, "bytes": 49, "filter": True, "refresh": True, "enhance": True},
-            {"number": 2, "type": "P", "qp": 0.0, "bytes": 16, "filter": False, "refresh": False, "enhance": False},
+            {"number": 0, "type": "I", "time": 0.0, "qp": 4.625, "bytes": 209, "filter": False, "refresh": False, "enhance": False, "psnr": None},
+            {"number": 1, "type": "P", "time": pytest.approx(1001 / 30000), "qp": 1.0, "bytes": 49, "filter": True, "refresh": True, "enhance": True, "psnr": None},
+            {"number": 2, "type": "P", "time": pytest.approx(2002 / 30000), "qp": 0.0, "bytes": 16, "filter": False, "refresh": False, "enhance": False, "psnr": None},
         ],
     }
 
@@ -156,3 +161,65 @@ def test_loads_no_heavy_modules(path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert result.stdout and result.stderr.strip() == ""
+
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def test_times_tracks_and_orientation() -> None:
+    shown = info(str(VECTORS / "variable.nvc")).stdout
+    assert "turned by 90 degrees counter-clockwise, mirrored, variable rate, 25.000 frames/s in the mean" in shown
+    found = json.loads(info(str(VECTORS / "variable.nvc"), "--json").stdout)
+    assert [packet["time"] for packet in found["packets"]] == pytest.approx([0, 3003 / 90000, 3004 / 90000, 10])
+    assert (found["tick"], found["seconds"]) == ("1/90000", pytest.approx(10.04))
+    shown = info(str(VECTORS / "tracks.nvc")).stdout
+    assert "  audio    pcm_u8\n  subtitle text\n" in shown
+    assert "audio in pcm_u8: 4 samples, 6 bytes" in shown
+
+
+@pytest.fixture
+def coded(done: Callable[..., Result], clip: Callable[..., Path], model: str, tmp_path: Path) -> Path:
+    done("encode", clip(), "-o", tmp_path / "c.nvc", "--model", model, "--references", 1, "--recon", tmp_path / "c.y4m")
+    return tmp_path / "c.nvc"
+
+
+def test_psnr_against_the_source(coded: Path, clip: Callable[..., Path], model: str) -> None:
+    from nvc_cli.metrics import frame_psnrs
+    from nvc_cli.video import open_reader
+
+    with open_reader(str(clip())) as source, open_reader(str(coded.with_suffix(".y4m"))) as decoded:
+        expected = [psnr.yuv for psnr in frame_psnrs(source, decoded)]
+    found = json.loads(info(str(coded), "--json", "--reference", str(clip()), "--model", model).stdout)
+    assert [packet["psnr"] for packet in found["packets"]] == pytest.approx(expected)
+    shown = info(str(coded), "--reference", str(clip()), "--model", model)
+    assert rows(shown)[0][-1] == f"{expected[0]:.2f}"
+
+
+def test_a_reference_that_is_another_video(coded: Path, clip: Callable[..., Path], model: str, refused: Callable[..., str]) -> None:
+    words = "give the video that it was encoded from"
+    assert words in info(str(coded), "--reference", str(clip(frames=2)), "--model", model).stderr
+    assert words in info(str(coded), "--reference", str(clip(width=64)), "--model", model).stderr
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_plot(coded: Path, clip: Callable[..., Path], model: str, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    target = coded.with_suffix(suffix)
+    result = info(str(coded), "--plot", str(target), "--reference", str(clip()), "--model", model)
+    assert result.exit_code == 0
+    content = target.read_bytes()
+    if suffix == ".png":
+        assert content.startswith(b"\x89PNG")
+    else:
+        text = content.decode()
+        assert all(word in text for word in ("keyframe", "PSNR, dB", "enhance", "seconds")) and "currentColor" not in text
+    again = info(str(coded), "--plot", str(target))
+    assert again.exit_code == 1 and "exists already" in again.stderr
+
+
+def test_what_cannot_be_drawn(coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "plots are .png or .svg" in info(str(coded), "--plot", str(tmp_path / "a.txt")).stderr
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = info(str(coded), "--plot", str(tmp_path / "a.png"))
+    assert result.exit_code == 1 and result.stdout == ""
+    assert "the plots of --plot need matplotlib, which is not installed; pip install '.[compare]', or leave --plot away" in result.stderr
