@@ -54,7 +54,7 @@ def install_here(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> StandIn:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A stand-in for the codecs, and no plots: the page holds a word only."""
-    monkeypatch.setattr(plots, "require_matplotlib", lambda: None)
+    monkeypatch.setattr(plots, "require_matplotlib", lambda option: None)
     monkeypatch.setattr(compare, "_write_page", lambda folder, *_: (folder / compare.PAGE).write_text("page"))
     return install_here(monkeypatch, StandIn())
 

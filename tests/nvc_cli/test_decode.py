@@ -146,7 +146,7 @@ def test_parts_from_a_pipe(done: Run, keyed: tuple[Path, list[bytes]], model: st
 
 def test_a_start_beyond_the_end(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
     line = refused("decode", keyed[0], "-o", tmp_path / "a.yuv", "--model", model, "--start", "0.24")
-    assert "the last frame of a.nvc is at 0.200 s, so none is left at 0.240 s; choose an earlier --start" in line
+    assert "a.nvc is at 0.200 s, so none is left at 0.240 s; choose an earlier --start" in line
 
 
 def test_a_duration_that_is_too_short(refused: Refused, keyed: tuple[Path, list[bytes]], model: str, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_model_that_is_not_here(refused: Refused, stream: Path, tmp_path: Path
     ("gone.nvc", None, "cannot be opened"),
     ("empty.nvc", b"", "ends inside its header"),
     ("text.nvc", b"Dear diary,\n" * 50, "not an nvc stream"),
-    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 8)"),
+    ("older.nvc", b"NVC\x01" + bytes(60), "version 1, which this program does not know (it reads version 9)"),
     ("newer.nvc", b"NVC\x63" + bytes(60), "version 99"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_bad_input(refused: Refused, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
