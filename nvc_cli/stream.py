@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import sys
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
