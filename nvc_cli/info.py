@@ -58,7 +58,7 @@ def command(source: str, as_json: bool, plot: str | None, reference: str | None,
         click.echo(json.dumps(_as_json(listing)))
     else:
         _print_totals(listing.totals, listing.tracks)
-    if plot:
+    if plot and (listing.rows or not listing.fault):  # else the fault says more than that there is nothing to draw
         from nvc_cli.timeline import draw
 
         draw(listing, plot, overwrite)

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import click
 
@@ -44,7 +45,7 @@ def command(
     Words after -- go to the player. Pictures only: for sound, decode into a container. Closing the player ends it all.
     """
     name, path = _find(program)
-    player = subprocess.Popen([path, *words, *PLAYERS.get(name, ("-",))], stdin=subprocess.PIPE)
+    player = subprocess.Popen([path, *words, *PLAYERS.get(Path(name).name, ("-",))], stdin=subprocess.PIPE)
     assert player.stdin
     try:
         with contextlib.suppress(BrokenPipeError):  # the player was closed

@@ -223,3 +223,10 @@ def test_what_cannot_be_drawn(coded: Path, tmp_path: Path, monkeypatch: pytest.M
     result = info(str(coded), "--plot", str(tmp_path / "a.png"))
     assert result.exit_code == 1 and result.stdout == ""
     assert "the plots of --plot need matplotlib, which is not installed; pip install '.[compare]', or leave --plot away" in result.stderr
+
+
+def test_a_stream_that_is_cut_in_its_first_frame_says_so(path: Path, data: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path.write_bytes(data[: -sum(SIZES) - END + 20])
+    result = info(str(path), "--plot", str(tmp_path / "a.png"))
+    assert result.exit_code == 1 and "ends inside frame 0" in result.stderr and not (tmp_path / "a.png").exists()

@@ -56,6 +56,12 @@ def test_a_named_player_and_a_part(player: Callable[[str, str], None], done: Run
     assert (tmp_path / "seen.y4m").read_bytes() == (tmp_path / "a.y4m").read_bytes()
 
 
+def test_a_player_by_its_path_is_told_the_same(player: Callable[[str, str], None], done: Run, stream: Path, model: str, tmp_path: Path) -> None:
+    player("ffplay", 'echo "$@" > words; cat > /dev/null')
+    done("play", stream, "--model", model, "--with", tmp_path / "players" / "ffplay")
+    assert "-autoexit" in (tmp_path / "words").read_text().split()
+
+
 def test_a_player_that_is_closed_ends_it(player: Callable[[str, str], None], stream: Path, model: str) -> None:
     player("ffplay", "exec 0<&-; exit 0")
     command = [sys.executable, "-m", "nvc_cli", "play", str(stream), "--model", model]
