@@ -90,8 +90,7 @@ def read_frames(path: Path, numbers: Sequence[int]) -> dict[int, Frame]:
 def _png(frame: Frame, info: VideoInfo, box: tuple[int, int, int, int]) -> bytes:
     from PIL import Image
 
-    from nvc_cli.pixels import to_av
 
     buffer = io.BytesIO()
-    Image.fromarray(to_av(frame, info).to_ndarray(format="rgb24")).crop(box).save(buffer, "PNG", optimize=True)
+    Image.fromarray(frame.rgb(info.color)).crop(box).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -19,7 +19,6 @@ from nvc_cli.completion import models
 from nvc_cli.errors import NvcError
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from nvc_cli.frame import Frame, VideoInfo
 
@@ -250,19 +249,12 @@ def side_by_side(clip: Clip, results: list[Result]) -> bytes:
     sheet = Image.new("RGB", (len(panels) * width, height + label), "black")
     draw = ImageDraw.Draw(sheet)
     for i, (text, frame) in enumerate(panels):
-        part = Image.fromarray(_rgb(frame, clip.info)).crop(CROP)
+        part = Image.fromarray(frame.rgb(clip.info.color)).crop(CROP)
         sheet.paste(part.resize((width, height), Image.Resampling.NEAREST), (i * width, label))
         draw.text((i * width + 6, 4), text, fill="white")
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _rgb(frame: Frame, info: VideoInfo) -> np.ndarray:
-    """(H, W, 3) uint8, by the colour matrix of the video."""
-    from nvc_cli.pixels import to_av
-
-    return to_av(frame, info).to_ndarray(format="rgb24")
 
 
 def write_file(path: Path, content: bytes, overwrite: bool) -> None:

@@ -311,10 +311,9 @@ def _budget(target: Target, header: Header, frames: int, side: int) -> float:
     from nvc_cli.stream import pack_header
     from nvc_cli.tracks import pack_track
 
-    tracks = sum(len(pack_track(track)) for track in header.tracks)
-    rest = len(pack_header(header)) - tracks + len(Index().pack()) + len(END_MARKER)
-    if target.size:
-        rest += tracks + side
+    rest = len(pack_header(header)) + len(Index().pack()) + len(END_MARKER) + side
+    if target.bitrate:
+        rest -= sum(len(pack_track(track)) for track in header.tracks) + side
     return max(target.bits(frames, header.fps) - 8 * rest, 8.0)
 
 

@@ -60,7 +60,7 @@ class Recipe:
     @property
     def info(self) -> VideoInfo:
         """Of the frames of a segment."""
-        return VideoInfo(self.header.width, self.header.height, self.header.fps)
+        return self.header.info
 
 
 @dataclass
@@ -151,7 +151,7 @@ def encode(frames: Iterable[Frame], borders: Borders, recipe: Recipe, jobs: int,
             for part in joined(parts()):
                 meter.times += part.seconds
                 for packet, picture in zip(part.packets, _kept(part, recipe)):
-                    write(packet, picture)
+                    write(packet, picture and replace(picture, time=packet.time))
         except BrokenProcessPool:
             raise NvcError(f"one of the {jobs} processes ended early, perhaps for want of memory; use fewer --jobs") from None
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nvc_cli.decoder import Decoder, Undecodable
 from nvc_cli.errors import NvcError
-from nvc_cli.frame import Frame, VideoInfo, blank
+from nvc_cli.frame import Frame, blank
 from nvc_cli.stream import Gap, Packet, StreamReader, Truncated
 
 if TYPE_CHECKING:
@@ -191,8 +191,7 @@ class Player:
             self.meter.note(f"{reader.name}: {reader.silent} pieces of its sound or subtitles are lost")
 
     def _grey(self) -> Frame:
-        header = self.reader.header
-        frame, samples = blank(VideoInfo(header.width, header.height, header.fps))
+        frame, samples = blank(self.reader.header.info)
         samples[:] = GREY
         return frame
 

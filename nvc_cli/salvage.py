@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nvc_cli.fields import Source, intact
-from nvc_cli.frame import VideoInfo
 from nvc_cli.index import MARK, MAX_SIZE, Index, Keyframe, load, parse
 from nvc_cli.stream import KEYFRAME, MAX_PAYLOAD, Gap, Packet, StreamReader
 from nvc_cli.tracks import SAMPLE, parse_sample
@@ -38,8 +37,7 @@ class Salvager(StreamReader):
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(file, name)
-        info = VideoInfo(self.header.width, self.header.height, self.header.fps)
-        self._longest = min(2 * info.frame_bytes + 4096, MAX_PAYLOAD)  # bytes of a payload
+        self._longest = min(2 * self.header.info.frame_bytes + 4096, MAX_PAYLOAD)  # bytes of a payload
         self._window = Window(file, self.size)
         self._known = load(file, self._start)
         self._coming = iter(self._known or ())

@@ -22,7 +22,7 @@ from nvc_cli.fields import Source, sealed, varint
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
 from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
-from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
+from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TERM, MAX_TIME, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
 
 if TYPE_CHECKING:
     from models.weights import Model
@@ -31,9 +31,7 @@ MAGIC = b"NVC"
 VERSION = 9
 
 MAX_SIDE = 16384  # samples
-MAX_TERM = 2**31 - 1  # numerator or denominator of a fraction
 MAX_PAYLOAD = 2**28 - 1  # bytes; its varint has at most four
-MAX_TIME = 2**62 - 1  # ticks
 MAX_FORMAT = 32  # characters
 MAX_MODEL = 64  # characters
 RATES = 64
@@ -332,10 +330,7 @@ class StreamReader:
             try:
                 if self._source.byte() != DESCRIPTION:
                     raise ValueError
-                body = self._source.take(self._source.varint(MAX_BODY))
-                if not self._source.check_seal():
-                    raise ValueError
-                found.append(parse_track(body))
+                found.append(parse_track(self._sealed_body()))
             except EOFError:
                 raise Truncated(f"{self.name} ends inside its tracks; get a complete copy of it", 0) from None
             except ValueError:
@@ -416,13 +411,17 @@ class StreamReader:
         except EOFError:
             raise self._truncated(f"ends before frame {self.frames} or an end marker") from None
 
+    def _sealed_body(self) -> bytes:
+        """What comes after the head of something that is not a picture's packet. Raises EOFError, and ValueError where it is damaged."""
+        body = self._source.take(self._source.varint(MAX_BODY))
+        if not self._source.check_seal():
+            raise ValueError("its CRC-32 does not match")
+        return body
+
     def _pass_sample(self) -> None:
         """Read what comes after the head of a piece of a track, and hand it on."""
         try:
-            body = self._source.take(self._source.varint(MAX_BODY))
-            if not self._source.check_seal():
-                raise ValueError("its CRC-32 does not match")
-            sample = parse_sample(body, len(self.header.tracks))
+            sample = parse_sample(self._sealed_body(), len(self.header.tracks))
         except EOFError:
             raise self._truncated(f"ends inside sound or subtitles before frame {self.frames}") from None
         except ValueError as problem:

@@ -223,8 +223,9 @@ def test_jobs_and_concat_keep_times_and_sound(film: Callable[..., Path], coded: 
     source, uneven = film(".mkv", "flac", "srt"), tmp_path / "uneven.mkv"
     ffmpeg("-i", str(source), "-map", "0", *DROPPED.split(), *FFV1.split(), "-c:a", "copy", "-c:s", "copy", str(uneven))
     one = coded(uneven, "--keyint", 4).read_bytes()
-    two = coded(uneven, "--keyint", 4, "--jobs", 2).read_bytes()
+    two = coded(uneven, "--keyint", 4, "--jobs", 2, "--recon", tmp_path / "recon.mkv").read_bytes()
     assert one == two
+    assert seen(tmp_path / "recon.mkv")["times"] == seen(uneven)["times"]
     done("concat", tmp_path / "film.nvc", tmp_path / "film.nvc", "-o", tmp_path / "twice.nvc")
     done("decode", tmp_path / "twice.nvc", "-o", tmp_path / "twice.mkv", "--model", model)
     single, double = seen(uneven), seen(tmp_path / "twice.mkv")
