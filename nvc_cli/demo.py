@@ -19,7 +19,6 @@ from nvc_cli.completion import models
 from nvc_cli.errors import NvcError
 
 if TYPE_CHECKING:
-
     from nvc_cli.frame import Frame, VideoInfo
 
 CLIP = "table_352x288_30.mkv"
