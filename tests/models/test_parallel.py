@@ -44,9 +44,10 @@ def train(folder: Path, name: str, group: Group, steps: int = 4, stop_at: int | 
     return trainer
 
 
-def process(rank: int, port: int, folder: Path) -> None:
-    """One of the two: its clock, and when it is asked to stop, are not those of the other."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def process(rank: int, ports: tuple[int, int], folder: Path) -> None:
+    """One of the two: its clock, and when it is asked to stop, are not those of the other. Each of two groups meets at a port of its own:
+    at the first one's, a process that is early would still find the group that ends."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports[0])}
     results: dict = {}
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
@@ -66,6 +67,7 @@ def process(rank: int, port: int, folder: Path) -> None:
             patch.undo()
             shrink(patch)
             tick(patch)
+        os.environ["MASTER_PORT"] = str(ports[1])
         results["command"] = command(folder)
     torch.save(results, folder / f"{rank}.pt")
 
@@ -87,14 +89,16 @@ def averaged(group: Group) -> list[torch.Tensor | None]:
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+def ports() -> tuple[int, int]:
+    """Two that are free."""
+    with socket.socket() as one, socket.socket() as other:
+        for server in (one, other):
+            server.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
-def test_two_processes_train_one_model(videos: Path, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    spawn(process, (port, tmp_path), nprocs=2)
+def test_two_processes_train_one_model(videos: Path, tmp_path: Path, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn(process, (ports, tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for run in ("other crops", "same crops", "stopped", "enhancer"):
         for part in ("weights", "average"):
