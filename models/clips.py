@@ -129,10 +129,34 @@ def _sharpened(plane: Tensor, amount: Tensor) -> Tensor:
     return plane + amount * (plane - F.avg_pool2d(plane, 3, 1, 1, count_include_pad=False))
 
 
-def _mirrored(place: Tensor, count: int) -> Tensor:
-    """Places beyond the last of `count` run back and forth."""
-    place = place % (2 * count)
-    return torch.minimum(place, 2 * count - 1 - place)
+def _line(size: int, first: int, step: int, extent: int, reverse: bool) -> np.ndarray:
+    """Where `size` samples are read from a line of `step` · `extent`, every `step`-th from `first` on; beyond the last they run back and forth."""
+    place = (np.arange(size) + first) % (2 * extent)
+    place = step * np.minimum(place, 2 * extent - 1 - place)
+    return place[::-1] if reverse else place
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Which samples of a clip a chain consists of."""
+
+    clip: Clip
+    frames: list[int]
+    step: int  # from one luma sample to the next
+    corner: tuple[int, int]  # in chroma samples that are `step` apart
+    flips: tuple[bool, bool]
+    swap: bool  # rows become columns
+
+    def places(self, plane: Tensor, size: int) -> np.ndarray:
+        """Into the samples of a plane: what frames, rows and columns of the chain add, one after another, (T + 2·size,) int64."""
+        _, height, width = plane.shape
+        scale = self.clip.y.shape[1] // height
+        rows, columns = (
+            _line(size, 2 * first // scale, self.step, extent // (2 * self.step) * 2 // scale, flip)
+            for first, extent, flip in zip(self.corner, self.clip.y.shape[1:], self.flips)
+        )
+        lines = [columns, rows * width] if self.swap else [rows * width, columns]
+        return np.concatenate([np.array(self.frames, np.int64) * (height * width), *lines])
 
 
 class Clips:
@@ -184,16 +208,17 @@ class Clips:
         Augmented by frame skipping, time reversal, flips, transposition, taking every second to fourth sample only,
         sharpening, grain, stronger colours and colour differences with the detail of luma.
         """
-        chains = [self._chain(random, length, size) for _ in range(batch)]
+        cuts = [self._cut(random, length, size) for _ in range(batch)]
+        chains = [_gather(cuts, kind, size // scale) for kind, scale in (("y", 1), ("u", 2), ("v", 2))]  # each (B, T, size, size)
         looks = [_Look.draw(random) for _ in range(batch)]
         sharpness, saturation, *tints, grain = (
-            torch.tensor([getattr(look, field.name) for look in looks])[:, None, None, None].to(chains[0][0].device, non_blocking=True)
+            torch.tensor([getattr(look, field.name) for look in looks])[:, None, None, None].to(chains[0].device, non_blocking=True)
             for field in fields(_Look)
         )
         noise = torch.Generator(sharpness.device).manual_seed(random.getrandbits(32))
         pictures = []
         for t in range(length):
-            y, *colours = (torch.stack([chain[k][t] for chain in chains])[:, None].float() for k in range(3))
+            y, *colours = (chain[:, t, None].float() for chain in chains)
             detail = y[..., ::2, ::2] - 128
             u, v = ((plane - 128) * saturation + tint * detail + 128 for plane, tint in zip(colours, tints))
             planes = (_sharpened(plane, sharpness) for plane in (y, u, v))
@@ -201,11 +226,8 @@ class Clips:
             pictures.append(Planes(*noisy).rounded())
         return pictures
 
-    def _chain(self, random: Random, length: int, size: int) -> list[Tensor]:
-        """Planes y, u, v of one crop: (length, size, size) and half of it twice, uint8.
-
-        A clip that is too short stands still at its end; one that is too small is mirrored at its border.
-        """
+    def _cut(self, random: Random, length: int, size: int) -> _Cut:
+        """Where a chain is cut from. A clip that is too short stands still at its end; one that is too small is mirrored at its border."""
         clip = random.choices(self.clips, self.weights)[0]
         count, height, width = clip.y.shape
         stride = random.choice((1, 1, 1, 1, 2, 3))
@@ -217,21 +239,23 @@ class Clips:
         if random.random() < 0.5:
             order.reverse()
         step = random.choice((1, 1, 1, 1, 2, 2, 3, 4))  # leaving samples out, without a filter, makes texture finer
-        extents = [extent // (2 * step) for extent in (height, width)]  # in chroma samples
-        corner = [random.randint(0, max(0, extent - size // 2)) for extent in extents]
-        flips = [axis for axis in (1, 2) if random.random() < 0.5]
-        swap = random.random() < 0.5
-        out = []
-        for plane, scale in ((clip.y, 1), (clip.u, 2), (clip.v, 2)):
-            rows, columns = (
-                step * _mirrored(torch.arange(size // scale, device=plane.device) + first * 2 // scale, extent * 2 // scale)
-                for first, extent in zip(corner, extents)
-            )
-            # A stack of views rather than an index by a list, which a GPU would have to wait for.
-            crop = torch.stack([plane[k] for k in order]).index_select(1, rows).index_select(2, columns)
-            crop = crop.flip(flips) if flips else crop
-            out.append(crop.transpose(1, 2) if swap else crop)
-        return out
+        top, left = (random.randint(0, max(0, extent // (2 * step) - size // 2)) for extent in (height, width))
+        down, across = random.random() < 0.5, random.random() < 0.5
+        return _Cut(clip, order, step, (top, left), (down, across), random.random() < 0.5)
+
+
+def _gather(cuts: list[_Cut], kind: str, size: int) -> Tensor:
+    """The samples of one plane of all chains, (B, T, size, size) uint8. One copy to the device says which these are."""
+    planes = [getattr(cut.clip, kind) for cut in cuts]
+    places = torch.from_numpy(np.stack([cut.places(plane, size) for cut, plane in zip(cuts, planes)]))
+    frames, rows, columns = _sent(places, planes[0].device).split((len(cuts[0].frames), size, size), 1)
+    index = frames[:, :, None, None] + rows[:, None, :, None] + columns[:, None, None, :]
+    return torch.stack([plane.flatten().take(where) for plane, where in zip(planes, index)])
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device that nobody waits for."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _read_all(paths: list[Path], limit: int) -> Iterator[Clip | None]:

@@ -37,6 +37,7 @@ from models.quality import distortion, psnr
 from models.schedule import Stage, select
 from models.search import Search
 from models.weights import Contents, restore
+from models.widening import widen
 
 FILTERED, REFRESHED = 0.5, 0.08
 """How often a P-frame has its in-loop filter on, and its context made anew."""
@@ -164,13 +165,13 @@ class Trainer:
         settings: how to train.
         clips: what to train on.
         log: takes a line of text.
-        initial: weights to begin with where there is no checkpoint yet. If only the enhancer is trained, all others of them are kept,
+        initial: weights to begin with where there is no checkpoint yet, of this preset or of a smaller one. If only the enhancer is trained, all others of them are kept,
             as the integers that they are, so that streams stay what they were.
         on_save: called with the trainer after every checkpoint.
         group: the processes that train together. The first one writes.
 
     Raises:
-        ValueError: a stage is unknown, `initial` is of another preset, or the checkpoint cannot be gone on from.
+        ValueError: a stage is unknown, `initial` is of a preset that is not smaller, or the checkpoint cannot be gone on from.
     """
 
     def __init__(
@@ -185,19 +186,14 @@ class Trainer:
         self.settings, self.clips, self.log, self.on_save, self.group = settings, clips, log, on_save, group
         self.stages = select(settings.preset, settings.stages)
         self.originals: dict[str, Tensor] | None = None  # parameters of all but the enhancer, where these are kept
-        if initial is not None and all(stage.only == ENHANCER for stage in self.stages):
+        if initial is not None and initial.preset == settings.preset and all(stage.only == ENHANCER for stage in self.stages):
             self.originals = {name: p for name, p in initial.parameters.items() if not name.startswith(ENHANCER)}
         self.random = Random(settings.seed)
         torch.manual_seed(settings.seed)
         device = settings.device
         self.codec = Codec(PRESETS[settings.preset]).to(device).to(memory_format=torch.channels_last)
         if initial is not None:
-            try:
-                self.codec.load_state_dict({**self.codec.state_dict(), **initial.parameters})
-                if self.originals:
-                    restore(self.codec, initial.integers)
-            except (RuntimeError, KeyError):
-                raise ValueError(f"the weights to begin with are not of the preset {settings.preset}; choose others, or another preset") from None
+            self._begin(initial)
         self.average = deepcopy(self.codec).requires_grad_(False)
         self.optimizer = Optimizer(self.codec)
         self.progress = Progress()
@@ -207,6 +203,19 @@ class Trainer:
             self._load()
         if group.size > 1:
             self._meet()
+
+    def _begin(self, initial: Contents) -> None:
+        """Take over weights, of this preset or of a smaller one."""
+        preset = self.settings.preset
+        try:
+            if initial.preset == preset:
+                self.codec.load_state_dict({**self.codec.state_dict(), **initial.parameters})
+            else:
+                widen(initial.parameters, PRESETS[initial.preset], self.codec)
+            if self.originals:
+                restore(self.codec, initial.integers)
+        except (RuntimeError, KeyError):
+            raise ValueError(f"the weights to begin with are not of the preset {initial.preset}, as they say; choose others") from None
 
     @property
     def finished(self) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
               help="Where the weights go; the model card goes to OUT.md beside it.")  # fmt: skip
 @click.option("--model", type=click.Choice(["tiny", "base"]), default="tiny", show_default=True,
               help="Size of the networks; base wants a GPU.")  # fmt: skip
-@click.option("--from", "begin", metavar="NAME|FILE", shell_complete=models, help="Weights to begin with: a model of the package or a .safetensors file.")
+@click.option("--from", "begin", metavar="NAME|FILE", shell_complete=models, help="Weights to begin with: a model of the package or a .safetensors file; those of tiny can grow into base.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Length of the whole schedule.")
 @click.option("--pause", type=click.FloatRange(0), default=None, metavar="M", help="Stop after M minutes of this run; the same command goes on.")
 @click.option("--stages", default="", metavar="A,B,...", help="Only these stages: intra, pairs, short, medium, long, exact, motion, enhancer.  [default: all]")
@@ -128,7 +128,7 @@ def _prepare(
     log(f"{folder}: {clips.summary}")
     costs = card.complexity(settings.preset)
 
-    initial = _initial(begin, settings.preset) if begin else None
+    initial = _initial(begin) if begin else None
 
     def publish(trainer: Trainer) -> None:
         weights.save(trainer.finished_codec(), target, trainer.originals)
@@ -147,17 +147,14 @@ def _prepare(
     return Trainer(settings, clips, log, initial, publish, group), publish
 
 
-def _initial(name: str, preset: str) -> Contents:
+def _initial(name: str) -> Contents:
     """The weights to begin with."""
     from models.weights import WeightsError, locate, read
 
     try:
-        contents = read(locate(name))
+        return read(locate(name))
     except WeightsError as error:
         raise NvcError(str(error)) from error
-    if contents.preset != preset:
-        raise NvcError(f"--from {name}: these weights are for the networks of {contents.preset}; pass --model {contents.preset}")
-    return contents
 
 
 @contextmanager
