@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.clips import LONGEST, Clip, Clips, _Look, _mirrored, fitting_limit, read_clip
+from models.clips import LONGEST, Clip, Clips, _Look, _line, fitting_limit, read_clip
 from models.picture import Planes
 
 CPU = torch.device("cpu")
@@ -115,7 +115,8 @@ def test_a_clip_smaller_than_the_crop_is_mirrored(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("count, expected", [(5, [0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 0, 1]), (1, [0] * 12)])
 def test_mirroring(count: int, expected: list[int]) -> None:
-    assert _mirrored(torch.arange(12), count).tolist() == expected
+    assert _line(12, 0, 1, count, reverse=False).tolist() == expected
+    assert _line(12, 0, 3, count, reverse=True).tolist() == [3 * place for place in reversed(expected)]
 
 
 def test_samples_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
