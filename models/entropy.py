@@ -48,9 +48,8 @@ def laplace_bits(x: Tensor, raw: Tensor) -> Tensor:
 def flag_bits(flag: Tensor, logit: Tensor) -> Tensor:
     """Bits of binary symbols under log-odds `logit`."""
     bound = FLAGS / 2 * FLAG_STEP
-    return torch.nn.functional.binary_cross_entropy_with_logits(
-        logit.float().clamp(-bound, bound), flag.float(), reduction="none"
-    ) / math.log(2)
+    flags, logits = torch.broadcast_tensors(flag.float(), logit.float().clamp(-bound, bound))
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, flags, reduction="none") / math.log(2)
 
 
 @lru_cache(maxsize=1)
@@ -71,27 +70,49 @@ def _rans() -> ModuleType:
     return module
 
 
-def _checked(indexes: Tensor) -> np.ndarray:
+def integers(values: Tensor | np.ndarray) -> np.ndarray:
+    """Any integers as a flat array of int32 on the processor."""
+    if isinstance(values, Tensor):
+        return values.reshape(-1).to("cpu", torch.int32).numpy()
+    return values.reshape(-1).astype(np.int32, copy=False)
+
+
+def _checked(indexes: Tensor | np.ndarray) -> np.ndarray:
     """Flat table indexes, known to be in range: the coder itself would read out of bounds."""
-    index = indexes.reshape(-1).to("cpu", torch.int32).numpy()
+    index = integers(indexes)
     if len(index) and not 0 <= index.min() <= index.max() <= BYTES:
         raise ValueError("a symbol has no table of frequencies")
     return index
 
 
-def _tables() -> tuple[list[list[int]], list[int], list[int]]:
+Asked = tuple[list[int], list[list[int]], list[int], list[int]]
+
+
+def _asked(indexes: np.ndarray) -> Asked:
+    """Indexes into those tables only that they name, and these tables: the coder copies all that it is given at every call."""
     tables = load()
-    return tables.cumulative, tables.lengths, tables.offsets
+    used = np.flatnonzero(np.bincount(indexes, minlength=BYTES + 1))
+    place = np.zeros(BYTES + 1, np.int32)
+    place[used] = np.arange(len(used))
+    names = used.tolist()
+    return (
+        place[indexes].tolist(),
+        [tables.cumulative[name] for name in names],
+        [tables.lengths[name] for name in names],
+        [tables.offsets[name] for name in names],
+    )
 
 
 class SymbolSink(Protocol):
     """What the networks write symbols to: a `SymbolEncoder`, or nothing at all."""
 
-    def write(self, symbols: Tensor, indexes: Tensor) -> None: ...
+    def write(self, symbols: Tensor | np.ndarray, indexes: Tensor | np.ndarray) -> None: ...
 
 
 class SymbolSource(Protocol):
     """What the networks read symbols from: a `SymbolDecoder`, or zeros."""
+
+    def take(self, indexes: np.ndarray) -> np.ndarray: ...
 
     def read(self, indexes: Tensor) -> Tensor: ...
 
@@ -103,13 +124,13 @@ class SymbolEncoder:
         self._symbols: list[np.ndarray] = []
         self._indexes: list[np.ndarray] = []
 
-    def write(self, symbols: Tensor, indexes: Tensor) -> None:
+    def write(self, symbols: Tensor | np.ndarray, indexes: Tensor | np.ndarray) -> None:
         """Append integer symbols of 16 bits, each with the index of its table; both of any one shape.
 
         Raises:
             ValueError: a symbol or an index is out of range, as when networks do not give numbers.
         """
-        values = symbols.reshape(-1).to("cpu", torch.int32).numpy()
+        values = integers(symbols)
         index = _checked(indexes)
         if len(values) and not -(1 << 15) <= values.min() <= values.max() < 1 << 15:
             raise ValueError("a symbol does not fit 16 bits")
@@ -127,7 +148,7 @@ class SymbolEncoder:
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
-        return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), indexes.tolist(), *_tables())
+        return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), *_asked(indexes))
 
 
 class SymbolDecoder:
@@ -151,24 +172,28 @@ class SymbolDecoder:
         self._decoder = _rans().RansDecoder()
         self._decoder.set_stream(payload + bytes(2 * self._left + 16))
 
-    def read(self, indexes: Tensor) -> Tensor:
-        """Symbols, as int32 in the shape and on the device of `indexes`.
+    def take(self, indexes: np.ndarray) -> np.ndarray:
+        """Symbols, as int32 in the shape of `indexes`.
 
         Raises:
             ValueError: more symbols than a frame can have, or an index is out of range, as when networks do not give numbers.
         """
         index = _checked(indexes)
-        symbols = self._take(index)
+        symbols = self._next(index)
         escaped = np.abs(symbols) > load().reaches[index]
         if escaped.any():
-            extra = self._take(np.full(2 * int(escaped.sum()), BYTES, np.int32))
+            extra = self._next(np.full(2 * int(escaped.sum()), BYTES, np.int32))
             symbols[escaped] = extra.astype(np.uint8).view("<i2")
-        return torch.from_numpy(symbols).reshape(indexes.shape).to(indexes.device)
+        return symbols.reshape(indexes.shape)
 
-    def _take(self, indexes: np.ndarray) -> np.ndarray:
+    def read(self, indexes: Tensor) -> Tensor:
+        """`take` for a tensor; symbols are where it is."""
+        return torch.from_numpy(self.take(indexes.to("cpu", torch.int32).numpy())).to(indexes.device)
+
+    def _next(self, indexes: np.ndarray) -> np.ndarray:
         self._left -= len(indexes)
         if self._left < 0:
             raise ValueError("the payload holds more symbols than a picture of this size can have")
         if not len(indexes):
             return np.zeros(0, np.int32)
-        return np.array(self._decoder.decode_stream(indexes.tolist(), *_tables()), np.int32)
+        return np.array(self._decoder.decode_stream(*_asked(indexes)), np.int32)

@@ -21,8 +21,8 @@ LIMIT = 1 << 15
 
 
 def velocity(field: Tensor) -> Tensor:
-    """Displacement by frame: (B, 3, h, w) -> (B, 2, h, w), in 1/UNIT quarter samples."""
-    return field[:, :2] * (UNIT // (field[:, 2:] + 1))
+    """Displacement by frame: (..., 3, h, w) -> (..., 2, h, w), in 1/UNIT quarter samples."""
+    return field[..., :2, :, :] * (UNIT // (field[..., 2:, :, :] + 1))
 
 
 def displacement(speed: Tensor, age: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ class Prediction:
         return displaced(self.speed, self.age)
 
     def difference(self, vectors: Tensor) -> Tensor:
-        """What vectors (B, 3, h, w) differ from the prediction, their displacements from the predicted ones at their age."""
-        age = vectors[:, 2:]
-        return torch.cat([vectors[:, :2] - displacement(self.speed, age), age - self.age], 1)
+        """What vectors (..., B, 3, h, w) differ from the prediction, their displacements from the predicted ones at their age."""
+        age = vectors[..., 2:, :, :]
+        return torch.cat([vectors[..., :2, :, :] - displacement(self.speed, age), age - self.age], -3)
 
 
 def still(like: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def test_each_vector_near_is_asked_for_once(motion: Motion) -> None:
     asked = torch.zeros(3)
     for step in motion.steps(patches, field("zero", 18, 22), memory(18, 22), RATE):
         times = torch.zeros(3, *step.place.base.shape[2:])
-        for choice, distinct in step.place.choices():
+        for choice, distinct in zip(step.place.near, step.place.distinct):
             for value in (0, 3, 6):
                 times[value // 3] += (distinct & (choice[:, :1] == value))[0, 0]
         assert times.max() <= 1 and not (times * torch.stack([step.place.base[0, 0] == v for v in (0, 3, 6)])).any()
