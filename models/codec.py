@@ -19,6 +19,7 @@ from models.motion import VECTOR_SYMBOLS, Estimator, Motion, Step
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.search import Search
+from models.stages import staged
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
 
@@ -134,6 +135,7 @@ class Codec(nn.Module):
         planes = to_planes(self.inter.reconstruct(context, detail, reference, rate))
         return Trained(state.after(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
+    @staged("enhancement")
     def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor) -> Planes:
         """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
         return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate), rate, following_rate)
@@ -161,6 +163,7 @@ class Codec(nn.Module):
         """Read a keyframe of an aligned size in luma samples."""
         return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
 
+    @staged("motion search")
     def search(self, search: Search, picture: Planes, state: State, rate: Tensor) -> Tensor:
         """Vectors for a P-frame, found by `search`, which knows what they cost if it is thorough."""
         past = [picture.y for picture in state.pictures]

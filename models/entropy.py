@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from models.fusion import fused
+from models.stages import staged
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
 
 SKIP = 2
@@ -145,6 +146,7 @@ class SymbolEncoder:
         self._symbols.append(symbols)
         self._indexes.append(indexes)
 
+    @staged("entropy coding")
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
@@ -190,6 +192,7 @@ class SymbolDecoder:
         """`take` for a tensor; symbols are where it is."""
         return torch.from_numpy(self.take(indexes.to("cpu", torch.int32).numpy())).to(indexes.device)
 
+    @staged("entropy coding")
     def _next(self, indexes: np.ndarray) -> np.ndarray:
         self._left -= len(indexes)
         if self._left < 0:

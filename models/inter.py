@@ -12,6 +12,7 @@ from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
 from models.filters import ContextFilter
 from models.latent import Latent
 from models.presets import PICTURE, Preset
+from models.stages import staged
 
 
 class Inter(nn.Module):
@@ -41,21 +42,25 @@ class Inter(nn.Module):
         self.part, self.grid = Grid(8, 256), Grid()
         nn.init.constant_(self.release.bias, 0.05)
 
+    @staged("context")
     def predict(self, reference: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Warped picture (B, 96, H/8, W/8) and warped context (B, C, H/8, W/8) -> temporal context p (B, C, H/8, W/8)."""
         x = self.enter(torch.cat([reference.to(memory.dtype), memory], 1))
         return self.context(x, rate)
 
+    @staged("analysis")
     def analyse(self, picture: Tensor, reference: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """The picture given its prediction -> y (B, N, H/16, W/16)."""
         x = self.join(torch.cat([picture.to(context.dtype), reference.to(context.dtype), context], 1))
         return self.to_latent(torch.cat([self.encoder(x, rate), (picture - reference).to(x.dtype)], 1))
 
+    @staged("synthesis")
     def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter, and detail that passes it by (B, 96, H/8, W/8)."""
         x = self.merge(torch.cat([self.from_latent(latent), context], 1))
         return self.decoder(x, rate), self.detail(latent)
 
+    @staged("in-loop filter")
     def filtered(self, context: Tensor, switch: Tensor | bool, rate: Tensor) -> Tensor:
         """c -> c̃: the in-loop filter applied where `switch` is 1; a tensor (B,), or a bool for all."""
         if isinstance(switch, Tensor):
@@ -64,6 +69,7 @@ class Inter(nn.Module):
             context = context + self.filter(context, rate)
         return self.hold(context)
 
+    @staged("reconstruction")
     def reconstruct(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
         """c̃, detail and the warped picture -> picture features (B, 96, H/8, W/8), float32.
 

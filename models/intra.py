@@ -7,6 +7,7 @@ from models.blocks import Stack, down, up
 from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
 from models.latent import Latent
 from models.presets import PICTURE, Preset
+from models.stages import staged
 
 
 class Intra(nn.Module):
@@ -26,15 +27,18 @@ class Intra(nn.Module):
         self.head = Stack(preset.context, 1)
         self.leave, self.grid = Wide(preset.context, PICTURE), Grid()
 
+    @staged("keyframe network")
     def analyse(self, picture: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8) -> y (B, N, H/16, W/16)."""
         x = self.encoder(self.enter(picture), rate)
         return self.to_latent(torch.cat([x, picture.to(x.dtype)], 1))
 
+    @staged("keyframe network")
     def synthesise(self, latent: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ (B, N, H/16, W/16) -> c (B, C, H/8, W/8), and detail that passes it by (B, 96, H/8, W/8)."""
         return self.hold(self.to_context(self.decoder(self.from_latent(latent), rate))), self.detail(latent)
 
+    @staged("keyframe network")
     def reconstruct(self, context: Tensor, detail: Tensor, rate: Tensor) -> Tensor:
         """c and detail -> picture features (B, 96, H/8, W/8), float32."""
         return self.grid(self.leave(self.head(context, rate)).float() + detail.float())

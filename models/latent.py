@@ -16,6 +16,7 @@ from models.blocks import Block, down, up
 from models.entropy import SKIP, SymbolSink, SymbolSource, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
+from models.stages import staged
 
 LIMIT = 1023
 """The encoder's largest symbol."""
@@ -68,6 +69,7 @@ class Latent(nn.Module):
         self.scale_offset = RateTable(n)
         self.grid, self.value = Grid(), Grid(VALUE_BITS, VALUE_LIMIT)
 
+    @staged("prior")
     def hyper(self, y: Tensor, rate: Tensor) -> Tensor:
         """z before quantisation: (B, N, H/16, W/16) -> (B, Z, H/64, W/64), sizes rounded up."""
         height, width = y.shape[-2:]
@@ -78,6 +80,7 @@ class Latent(nn.Module):
         """Logarithms of the scales of z's channels: (B, Z, 1, 1). Five times faster to learn than other parameters."""
         return 5 * self.hyper_scale.vector(rate)
 
+    @staged("prior")
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
         x = self.hyper_decoder(z)[..., :height, :width]
@@ -97,6 +100,7 @@ class Latent(nn.Module):
         decoded = self._decoded(through(residual), prior, rate)
         return decoded if self.grid.exact else decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
 
+    @staged("latent")
     def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolSink) -> Tensor:
         """Write z and y of one frame; returns the ŷ that `decode` will return."""
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
@@ -108,6 +112,7 @@ class Latent(nn.Module):
         coder.write(symbols[coded], index[coded])
         return self._decoded(symbols * coded, prior, rate)
 
+    @staged("latent")
     def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolSource) -> Tensor:
         """Read z and y (N, height, width) of one frame; returns ŷ."""
         channels = self.hyper_scale.knots.shape[1]

@@ -1,6 +1,7 @@
 """What the machine is called and how fast it is, for logs and cards."""
 
 import platform
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 
@@ -20,10 +21,22 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
+@lru_cache
+def training_dtype(device: torch.device) -> torch.dtype:
+    """What convolutions are trained in: bfloat16, or float32 on processors for which that is faster."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    return max((torch.bfloat16, torch.float32), key=lambda dtype: _convolution_rate(device, dtype, 1))
+
+
 def plain_rate(device: torch.device) -> float:
-    """FLOP/s of a large plain bfloat16 channels-last convolution, forward and backward: the yardstick of the trainer."""
-    x = torch.randn(8, 128, 64, 64, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
-    w = torch.randn(128, 128, 3, 3, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
+    """FLOP/s of a large plain channels-last convolution, forward and backward, in the type that is trained in: the yardstick of the trainer."""
+    return _convolution_rate(device, training_dtype(device), 8)
+
+
+def _convolution_rate(device: torch.device, dtype: torch.dtype, batch: int) -> float:
+    x = torch.randn(batch, 128, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+    w = torch.randn(128, 128, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
     times = []
     for _ in range(5):
         _wait(device)
@@ -31,7 +44,7 @@ def plain_rate(device: torch.device) -> float:
         torch.nn.functional.conv2d(x, w, padding=1).backward(x.detach())
         _wait(device)
         times.append(monotonic() - begin)
-    return 3 * 2 * 8 * 64 * 64 * 128 * 128 * 9 / sorted(times)[2]
+    return 3 * 2 * batch * 64 * 64 * 128 * 128 * 9 / sorted(times)[2]
 
 
 def _wait(device: torch.device) -> None:

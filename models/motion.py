@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from models.entropy import SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
+from models.stages import staged
 from models.vectors import LIMIT, REFERENCES, Prediction, displacement, velocity
 
 LEVELS = (8, 4, 2, 1)
@@ -164,11 +165,13 @@ class Motion(nn.Module):
             total = total + step.bits(field[step.place.where]).sum((1, 2))
         return total
 
+    @staged("vectors")
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink) -> None:
         """Write the field of one frame."""
         for step in self.steps(field, previous, memory, rate):
             step.write(field[step.place.where], coder)
 
+    @staged("vectors")
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSource) -> Tensor:
         """Read the field of one frame."""
         field = torch.zeros_like(previous)

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.machine import training_dtype
+
 SMALLEST = 32
 """Matrices with fewer rows or columns are AdamW's."""
 
 
 def orthogonal(batch: Tensor) -> Tensor:
-    """Nearly the closest orthogonal matrices, by five Newton-Schulz steps in bfloat16: (K, M, N) -> (K, M, N)."""
+    """Nearly the closest orthogonal matrices, by five Newton-Schulz steps in the type that is trained in: (K, M, N) -> (K, M, N)."""
     tall = batch.shape[1] > batch.shape[2]
     x = batch.mT if tall else batch
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(training_dtype(batch.device))
     for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (2.0315 * (square @ square) - 4.7750 * square) @ x

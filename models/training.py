@@ -27,7 +27,7 @@ from models.clips import Clips
 from models.codec import Codec, Trained
 from models.cycle import CYCLE, rate_point
 from models.files import replacing
-from models.machine import plain_rate
+from models.machine import plain_rate, training_dtype
 from models.optimizer import Optimizer
 from models.parallel import ALONE, Group
 from models.picture import Planes
@@ -233,7 +233,7 @@ class Trainer:
         if settings.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes stay the same for a whole stage
         yardstick = plain_rate(settings.device)
-        self.log(f"plain bf16 convolution: {yardstick / 1e9:.0f} GFLOP/s; {self.clips.frames} frames of video")
+        self.log(f"plain convolution in {str(training_dtype(settings.device)).removeprefix('torch.')}: {yardstick / 1e9:.0f} GFLOP/s; {self.clips.frames} frames of video")
         begin = mark = saved = self._time()
         tally, cost, current, usual = Tally(begin), 0, None, math.inf
         while True:
@@ -365,7 +365,8 @@ class Trainer:
         return frames
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.settings.device.type, torch.bfloat16)
+        dtype = training_dtype(self.settings.device)
+        return torch.autocast(self.settings.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
     def _update_average(self) -> None:
         """Move the averaged weights toward the current ones: an average over the last fiftieth of all steps."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.fusion import fused
 from models.picture import Planes
+from models.stages import staged
 from models.vectors import displacement, velocity
 
 BLOCK = 8
@@ -97,6 +98,7 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     return whole[:, :, half : half + height, half : half + width] / (64 * size * size)
 
 
+@staged("motion compensation")
 def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
     """Overlapped block motion compensation of aligned 8-bit pictures, the newest first; not rounded to 8 bits again.
 
@@ -107,6 +109,7 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
     return Planes(_compensate(luma, vectors, LUMA_TAPS, BLOCK), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2).split(1, 1))
 
 
+@staged("context")
 @fused
 def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
     """Bilinear warp of the previous features at 1/8 resolution, as blocks moved since then: (B, C, H/8, W/8) -> the same."""

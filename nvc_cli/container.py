@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from nvc_cli.errors import NvcError
 from nvc_cli.files import publish
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
+from nvc_cli.pipeline import Behind
 from nvc_cli.planar import remedy
 from nvc_cli.remux import KINDS, Remuxer, describe, refused, sample_of
 from nvc_cli.timing import scan
@@ -68,7 +69,7 @@ class ContainerSource:
             self.close()
             raise
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Yield every picture in display order. Raises NvcError where the file is damaged or changes its size."""
         from nvc_cli.pixels import from_av
 
@@ -224,10 +225,14 @@ class Muxing:
         self._tick = (info.tick if form.keeps_times else None) or 1 / info.fps
         self._stream = _add_stream(container, target, info, form, self._tick)
         self._remuxer = Remuxer(container, tracks, target)
+        self._behind = Behind()
         self._count = 0
         self._first: int | None = None  # time of the first frame
 
     def write(self, frame: Frame) -> None:
+        self._behind.do(lambda: self._write(frame))
+
+    def _write(self, frame: Frame) -> None:
         from nvc_cli.pixels import to_av
 
         picture = to_av(frame, self._info)
@@ -238,11 +243,19 @@ class Muxing:
 
     def copy(self, sample: Sample, start: Fraction) -> None:
         """Append a piece of a track; `start` is when the output begins, in seconds after the first picture."""
+        self._behind.do(lambda: self._copy(sample, start))
+
+    def _copy(self, sample: Sample, start: Fraction) -> None:
         with _told(self._target, self._codec, self._info):
             self._remuxer.write(sample, start)
 
     def finish(self) -> None:
+        self._behind.finish()
         self._container.mux(self._stream.encode(None))
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        self._behind.abandon()
 
     def _place(self, frame: Frame) -> int:
         if frame.time is None or self._tick != self._info.tick:
@@ -261,8 +274,11 @@ def container_sink(target: str, info: VideoInfo, overwrite: bool, form: Format, 
         container = av.open(file, "w", format=form.name)
         try:
             muxing = Muxing(container, target, info, form, tracks)
-            yield muxing
-            muxing.finish()
+            try:
+                yield muxing
+                muxing.finish()
+            finally:
+                muxing.abandon()
             container.close()
         except BaseException:
             with contextlib.suppress(Exception):

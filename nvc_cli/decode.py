@@ -14,7 +14,7 @@ import click
 from nvc_cli.completion import files, models
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
-from nvc_cli.runtime import choose_device, load_model, runtime_options
+from nvc_cli.runtime import choose_device, load_model, profile_option, runtime_options
 
 if TYPE_CHECKING:
     from nvc_cli.stream import Header
@@ -60,6 +60,7 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--model", default=None, metavar="FILE", shell_complete=models, help="Weights for streams of models that are not in the package.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite the output if it exists.")
+@profile_option
 @runtime_options
 def command(
     source: str,
@@ -75,6 +76,7 @@ def command(
     model: str | None,
     as_json: bool,
     overwrite: bool,
+    profiling: bool,
     device: str,
     threads: int | None,
 ) -> None:
@@ -100,7 +102,7 @@ def command(
         sink = open_writer(target, info, overwrite, codec, options or None, header.tracks if tracks else ())
         if sink.note:
             click.echo(f"nvc: {sink.note}", err=True)
-        from nvc_cli.report import Meter, tell
+        from nvc_cli.report import Meter, profiled, tell, tell_profile
 
         place = choose_device(device, threads)
         weights = load_model(model or header.model, place)
@@ -108,7 +110,7 @@ def command(
         from nvc_cli.player import Player
 
         decoder = Decoder(header, weights, enhance, place, source)
-        with sink as writer:
+        with profiled(profiling) as profile, sink as writer:
             reader.on_sample = part.sampled(header, writer)
             meter = Meter(info, part.count, "decoding")
             player = Player(reader, decoder, meter, part.first, part.stop, resilient)
@@ -117,6 +119,8 @@ def command(
                 meter.count(player.packet_size)
         summary = meter.summary(player.size, player.lost)
     tell(summary, "decoded", target, as_json)
+    if profile:
+        tell_profile(profile, summary)
     if player.fault:
         raise player.fault
 

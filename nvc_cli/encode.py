@@ -18,7 +18,7 @@ from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
 from nvc_cli.rate import OnePass, Target
-from nvc_cli.runtime import choose_device, load_model, runtime_options
+from nvc_cli.runtime import choose_device, load_model, profile_option, runtime_options
 
 if TYPE_CHECKING:
     from nvc_cli.decoder import Decoder
@@ -138,6 +138,7 @@ class Thresholds(click.ParamType):
 @click.option("--verify", is_flag=True, help="Decode every frame as it is encoded and compare; takes the time of decoding, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite files that exist.")
+@profile_option
 @runtime_options
 def command(
     source: str,
@@ -162,6 +163,7 @@ def command(
     verify: bool,
     as_json: bool,
     overwrite: bool,
+    profiling: bool,
     device: str,
     threads: int | None,
 ) -> None:
@@ -202,7 +204,7 @@ def command(
             )
         from torch import get_num_threads
 
-        from nvc_cli.report import Meter, tell
+        from nvc_cli.report import Meter, profiled, tell, tell_profile
 
         place = choose_device(device, threads)
         weights = load_model(model, place)
@@ -231,7 +233,7 @@ def command(
                 with open_reader(source, size, fps, frames) as again:
                     drafted = draft(again, encoder, header, Meter(info, count, "first pass"))
                 control = TwoPass(drafted, _budget(aim, header, len(drafted), reader.side))
-        with StreamWriter(file, header) as stream:
+        with profiled(profiling) as profile, StreamWriter(file, header) as stream:
             meter = Meter(info, count, "encoding", begin)
 
             def write(packet: Packet, picture: Frame | None) -> int:
@@ -253,6 +255,8 @@ def command(
                 stream.write_sample(sample)
         summary = meter.summary(stream.size)
     tell(summary, "encoded", target, as_json)
+    if profile:
+        tell_profile(profile, summary)
     if isinstance(aim, Target):
         _tell_miss(summary.bytes - (stream.side if aim.bitrate else 0), aim.bits(summary.frames, info.fps) / 8)
     if verify:

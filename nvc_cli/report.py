@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import click
 from tqdm import tqdm
 
+from models.stages import Profile, start, stop
 from nvc_cli.frame import VideoInfo
 
 
@@ -74,6 +75,27 @@ class Meter:
             codec_fps=1 / middle if middle else 0.0,
             lost=lost,
         )
+
+
+@contextmanager
+def profiled(wanted: bool) -> Iterator[Profile | None]:
+    """Time the stages of what is done inside, if that is wanted."""
+    profile = start() if wanted else None
+    try:
+        yield profile
+    finally:
+        stop()
+
+
+def tell_profile(profile: Profile, summary: Summary) -> None:
+    """A table of the stages on stderr: what a frame took in each of them, and its share of the whole time."""
+    frames, whole = max(summary.frames, 1), summary.seconds
+    stages = sorted(profile.stages.items(), key=lambda item: -item[1].seconds)
+    rest = whole - sum(stage.seconds for _, stage in stages)
+    rows = [(name, stage.calls / frames, stage.seconds) for name, stage in stages] + [("the rest", 1.0, max(rest, 0.0)), ("all", 1.0, whole)]
+    click.echo(f"{'stage':<20} {'ms/frame':>9} {'share':>6} {'calls/frame':>12}", err=True)
+    for name, calls, seconds in rows:
+        click.echo(f"{name:<20} {1000 * seconds / frames:>9.2f} {seconds / whole if whole else 0:>6.1%} {calls:>12.1f}", err=True)
 
 
 def tell(summary: Summary, verb: str, target: str, as_json: bool) -> None:

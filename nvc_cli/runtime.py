@@ -26,6 +26,9 @@ def runtime_options(command: Callable) -> Callable:
     )(command)
 
 
+profile_option = click.option("--profile", "profiling", is_flag=True, help="Tell at the end where the time went, stage by stage.")
+
+
 def choose_device(name: str, threads: int | None) -> torch.device:
     """Set the number of threads, and turn `auto`, `cpu` or `cuda` into a device.
 

@@ -17,6 +17,9 @@ from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
+from models.stages import staged
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import Source, sealed, varint
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
@@ -118,12 +121,13 @@ class Packet:
         return {name: getattr(self, name) for name in _flag_names(self.keyframe)}
 
 
+@staged("checksum")
 def picture_checksum(frame: Frame) -> int:
     """16 bits that prove a decoded picture right: the CRC-32 of the planes y, u, v, each in raster order, without
     padding, its upper half XORed onto its lower half."""
     crc = 0
     for plane in frame.planes:
-        crc = zlib.crc32(plane.tobytes(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(plane), crc)
     return (crc >> 16) ^ (crc & 0xFFFF)
 
 
@@ -199,6 +203,7 @@ class StreamWriter:
         self._send(start)
         self._end = self.size  # of the last packet
 
+    @staged("writing")
     def write(self, packet: Packet) -> int:
         """Append one frame; returns its bytes.
 
@@ -372,6 +377,7 @@ class StreamReader:
             yield packet
         self.size = self._source.size
 
+    @staged("reading")
     def _read_packet(self) -> Packet | None:
         """The next packet, or None at the end of the stream."""
         source, frame = self._source, self.frames

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from models.stages import staged
 from nvc_cli.errors import NvcError
 from nvc_cli.files import check_target, publish
 from nvc_cli.frame import MAX_SIDE, Color, Frame, Orientation, VideoInfo
+from nvc_cli.pipeline import ahead
 from nvc_cli.planar import (
     DEFAULT_FPS,
     frame_count,
@@ -66,6 +68,7 @@ class VideoReader:
     def __iter__(self) -> VideoReader:
         return self
 
+    @staged("reading")
     def __next__(self) -> Frame:
         return next(self._frames)
 
@@ -178,7 +181,14 @@ def _open_container(
         _check_size(source, size, (video.info.width, video.info.height))
         info = replace(video.info, fps=fps or video.info.fps)
         notes = _conversion(info) + video.remarks
-        return VideoReader(source, _counted(info, info.frames, limit), video.frames(), video.close, notes, limit, video)
+        # With tracks, where these go in a stream depends on how far the file has been read.
+        frames = video.frames() if video.tracks else ahead(video.frames())
+
+        def close() -> None:
+            frames.close()
+            video.close()
+
+        return VideoReader(source, _counted(info, info.frames, limit), frames, close, notes, limit, video)
 
 
 def _at_least_one(name: str, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -293,6 +303,7 @@ class VideoWriter:
         self._sink.__exit__(NvcError, nothing, None)
         raise nothing
 
+    @staged("writing")
     def write(self, frame: Frame) -> None:
         """Append a frame of the size that `info` says. Raises NvcError if the target cannot take it, ValueError for another shape
         or type of plane, and BrokenPipeError if the reader of a pipe has left."""
