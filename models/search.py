@@ -39,6 +39,9 @@ INHERITED = 3.0
 PRICE = 1.4
 """What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
+AT_ONCE = 1 << 20
+"""Samples of candidates that a processor compares at a time, so that they stay in its caches."""
+
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
@@ -92,39 +95,40 @@ class References:
     def __len__(self) -> int:
         return len(self.order)
 
-    def windows(self, field: Tensor, block: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
-        """The window that each vector points to: (B, 3, h, w) -> (B, h, w, window, window) uint8; window = block + 2·OVERLAP.
+    def windows(self, fields: Tensor, block: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """The windows that vectors point to: (K, B, 3, h, w) -> (K, B, h, w, window, window) uint8; window = block + 2·OVERLAP.
 
-        With slices, the field has vectors of these rows and columns of blocks only.
+        With slices, the fields have vectors of these rows and columns of blocks only.
         """
         places = ((s.start or 0) * block - OVERLAP for s in (rows, columns))
         steps = ((s.step or 1) * block for s in (rows, columns))
         window = block + 2 * OVERLAP
-        lines = _lines(field, self.order, window, self.planes.shape[1:], *zip(places, steps))
+        lines = _lines(fields, self.order, window, self.planes.shape[1:], *zip(places, steps))
         samples = self.planes.as_strided((self.planes.numel() - window + 1, window), (1, 1))
         return samples.index_select(0, lines.reshape(-1)).view(*lines.shape, window)
 
 
 @fused
 def _lines(
-    field: Tensor, order: Tensor, window: int, shape: tuple[int, ...], down: tuple[int, int], across: tuple[int, int]
+    fields: Tensor, order: Tensor, window: int, shape: tuple[int, ...], down: tuple[int, int], across: tuple[int, int]
 ) -> Tensor:
-    """Where each line of the windows that vectors point to begins in planes of this shape: (B, 3, h, w) -> (B, h, w, window).
+    """Where each line of the windows that vectors point to begins in planes of this shape: (K, B, 3, h, w) -> (K, B, h, w, window).
 
     `down` and `across` tell the first window's place and the distance to the next.
     """
     batch, count, tall, wide = shape
-    device = field.device
+    device = fields.device
     rows, columns = (
         torch.arange(size, device=device, dtype=torch.int32) * step + first
-        for size, (first, step) in zip(field.shape[2:], (down, across))
+        for size, (first, step) in zip(fields.shape[-2:], (down, across))
     )
     far = MARGIN - window  # a window that lies further outside looks the same
-    y = (rows[:, None] + (field[:, 0] >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
-    x = (columns + (field[:, 1] >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
-    phase = (field[:, 0] & 3) * 4 + (field[:, 1] & 3)
-    picture = order[field[:, 2].clamp(max=len(order) - 1)] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
-    start = ((picture * count + phase) * tall + y) * wide + x  # (B, h, w)
+    dy, dx, age = fields.unbind(2)
+    y = (rows[:, None] + (dy >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
+    x = (columns + (dx >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
+    phase = (dy & 3) * 4 + (dx & 3)
+    picture = order[age.clamp(max=len(order) - 1)] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
+    start = ((picture * count + phase) * tall + y) * wide + x  # (K, B, h, w)
     return start[..., None] + torch.arange(window, device=device, dtype=torch.int32) * wide
 
 
@@ -166,33 +170,18 @@ def _weights(window: int, device: torch.device) -> Tensor:
     return line[:, None] * line
 
 
-def vector_cost(references: References, current: Tensor, field: Tensor, difference: Tensor, multiplier: Tensor) -> Tensor:
-    """Bits that the vector of each block and its error are worth: (B, h, w).
-
-    Args:
-        references: what is predicted from.
-        current: the picture in windows, (B, h, w, window, window).
-        field: the vectors to judge, (B, 3, h, w).
-        difference: of them to what they are predicted to be.
-        multiplier: λ of each sample, (B,).
-    """
-    window = current.shape[-1]
-    found = references.windows(field, window - 2 * OVERLAP)
-    return _cost(found, current, _weights(window, current.device), difference, multiplier)
-
-
 @fused
-def _cost(found: Tensor, current: Tensor, weights: Tensor, difference: Tensor | None, multiplier: Tensor) -> Tensor:
+def _errors(found: Tensor, current: Tensor, weights: Tensor, multiplier: Tensor) -> Tensor:
+    """Bits that the errors of windows (K, B, h, w, window, window) are worth: (K, B, h, w)."""
     count = (current.shape[-1] - 2 * OVERLAP) ** 2
-    variance = (found.float() - current).square_().flatten(3) @ weights.flatten() / count
-    error = INHERITED * count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
-    return error if difference is None else error + vector_bits(difference)
+    variance = (found.float() - current).square_().flatten(-2) @ weights.flatten() / count
+    return INHERITED * count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
 
 
 def vector_bits(difference: Tensor) -> Tensor:
-    """A guess at the bits of vectors from their differences to the prediction: (B, 3, h, w) -> (B, h, w)."""
+    """A guess at the bits of vectors from their differences to the prediction: (..., 3, h, w) -> (..., h, w)."""
     distance = difference.abs().float()
-    return 2 * torch.log2(1 + distance).sum(1) + 3 * (distance.sum(1) > 0)
+    return 2 * torch.log2(1 + distance).sum(-3) + 3 * (distance.sum(-3) > 0)
 
 
 @fused
@@ -230,7 +219,7 @@ class Guess:
     place: Place
 
     def bits(self, vectors: Tensor) -> Tensor:
-        """Of vectors (B, 3, h', w'): (B, h', w')."""
+        """Of vectors (..., B, 3, h', w'): (..., B, h', w')."""
         return vector_bits(self.place.difference(vectors))
 
 
@@ -304,40 +293,49 @@ class Search:
         for step in steps:
             place = step.place
             rows, columns = place.where[2:]
-            aim = current[:, rows, columns]
-
-            def cost(vectors: Tensor) -> Tensor:
-                found = self.references.windows(vectors, BLOCK, rows, columns)
-                return _cost(found, aim, _weights(aim.shape[-1], aim.device), None, multiplier) + PRICE * step.bits(vectors)
-
-            best = field[place.where]
-            least = cost(best)
-            for candidate in (place.base, *place.near):
-                other = cost(candidate)
-                better = other < least
-                least = torch.where(better, other, least)
-                best = torch.where(better[:, None], candidate, best)
-            field[place.where] = best
+            fields = torch.cat([field[place.where][None], place.candidates])
+            errors = self._errors(current[:, rows, columns], fields, multiplier, rows, columns)
+            field[place.where] = _best(fields, errors + PRICE * step.bits(fields))
         return field
 
-    def _refine(
-        self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor
-    ) -> Tensor:
+    def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
         expected = centre(neighbours(field))
-        best = vector_cost(self.references, current, field, expected.difference(field), multiplier)
 
-        def consider(candidate: Tensor) -> None:
-            nonlocal best, field
-            cost = vector_cost(self.references, current, candidate, expected.difference(candidate), multiplier)
-            better = cost < best
-            best = torch.where(better, cost, best)
-            field = torch.where(better[:, None], candidate, field)
+        def best(fields: Tensor) -> Tensor:
+            bits = vector_bits(expected.difference(fields))
+            return _best(fields, self._errors(current, fields, multiplier) + bits)
 
-        for candidate in extra:
-            consider(candidate)
+        if extra:
+            field = best(torch.stack([field, *extra]))
+        ring = RING if self.thorough or current.shape[-1] > BLOCK + 2 * OVERLAP else CROSS
         for step in steps:
-            middle = field
-            for dy, dx in RING if self.thorough or current.shape[-1] > BLOCK + 2 * OVERLAP else CROSS:
-                consider(torch.stack([middle[:, 0] + step * dy, middle[:, 1] + step * dx, middle[:, 2]], 1))
+            field = best(field + _moves(ring, step, field.device))
         return field
+
+    def _errors(self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """Bits that the errors of blocks are worth: vectors (K, B, 3, h, w) -> (K, B, h, w).
+
+        Args:
+            current: the picture in windows, (B, h, w, window, window).
+            multiplier: λ of each sample, (B,).
+            rows, columns: which blocks these are.
+        """
+        window = current.shape[-1]
+        weights = _weights(window, current.device)
+        most = max(1, AT_ONCE // current.numel()) if current.device.type == "cpu" else len(fields)
+        parts = (self.references.windows(part, window - 2 * OVERLAP, rows, columns) for part in fields.split(most))
+        return torch.cat([_errors(found, current, weights, multiplier) for found in parts])
+
+
+def _best(fields: Tensor, costs: Tensor) -> Tensor:
+    """Of every block the vector that costs least, the first of those that cost the same: (K, B, 3, h, w), (K, B, h, w) -> (B, 3, h, w)."""
+    choice = costs.min(0).indices
+    return fields.gather(0, choice[None, :, None].expand(1, *fields.shape[1:]))[0]
+
+
+@lru_cache(maxsize=32)
+def _moves(ring: tuple[tuple[int, int], ...], step: int, device: torch.device) -> Tensor:
+    """No move, then those of a ring: (K, 1, 3, 1, 1)."""
+    moves = torch.tensor([(0, 0), *ring], dtype=torch.int32, device=device) * step
+    return F.pad(moves, (0, 1))[:, None, :, None, None]
