@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.entropy import SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
+from models.entropy import (
+    SymbolSink,
+    SymbolSource,
+    flag_bits,
+    flag_index,
+    laplace_bits,
+    scale_index,
+)
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
 from models.stages import staged

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class Coded:
 class _Unwritten:
     """In place of an entropy encoder, where nobody will read the stream."""
 
-    def write(self, symbols: Tensor, indexes: Tensor) -> None:
+    def write(self, symbols: Tensor | np.ndarray, indexes: Tensor | np.ndarray) -> None:
         pass
 
 

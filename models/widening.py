@@ -48,7 +48,8 @@ def widen(parameters: dict[str, Tensor], small: Preset, codec: Codec) -> None:
 @torch.no_grad()
 def _widen_convolution(name: str, layer: Convolution, weight: Tensor, bias: Tensor, small: Preset, large: Preset) -> None:
     rows = len(weight)
-    fresh = nn.Conv2d(layer.weight.shape[1] * layer.groups, len(layer.weight), layer.weight.shape[2:], groups=layer.groups)
+    _, inputs, size, _ = layer.weight.shape
+    fresh = nn.Conv2d(inputs * layer.groups, len(layer.weight), size, groups=layer.groups)
     start = 0.1 if name.endswith(QUIET) else 1.0
     layer.weight[rows:] = start * fresh.weight[rows:].to(layer.weight.device)
     layer.bias[rows:] = 0.0
@@ -62,7 +63,8 @@ def _columns(joined: Callable[[Preset], tuple[int, ...]] | None, small: Preset, 
     """Where the inputs of a small layer are among those of the large one."""
     if joined is None:
         return list(range(count))
-    places, first = [], 0
+    places: list[int] = []
+    first = 0
     for old, new in zip(joined(small), joined(large)):
         places += range(first, first + old)
         first += new

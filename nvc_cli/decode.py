@@ -14,7 +14,14 @@ import click
 from nvc_cli.completion import files, models
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
-from nvc_cli.runtime import choose_device, load_model, profile_option, runtime_options
+from nvc_cli.runtime import (
+    choose_device,
+    load_model,
+    max_pixels_option,
+    profile_option,
+    runtime_options,
+    stream_model,
+)
 
 if TYPE_CHECKING:
     from nvc_cli.stream import Header
@@ -60,6 +67,7 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--model", default=None, metavar="FILE", shell_complete=models, help="Weights for streams of models that are not in the package.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite the output if it exists.")
+@max_pixels_option
 @profile_option
 @runtime_options
 def command(
@@ -76,6 +84,7 @@ def command(
     model: str | None,
     as_json: bool,
     overwrite: bool,
+    max_pixels: int,
     profiling: bool,
     device: str,
     threads: int | None,
@@ -92,11 +101,12 @@ def command(
         raise click.UsageError("--json and a video on standard output would mix; write the video to a file")
     check_target(target, overwrite)
     from nvc_cli.salvage import Salvager
-    from nvc_cli.stream import StreamReader, open_stream
+    from nvc_cli.stream import StreamReader, check_pixels, open_stream
     from nvc_cli.video import open_writer
 
     with open_stream(source, Salvager if resilient else StreamReader) as reader:
         header = reader.header
+        check_pixels(header, max_pixels, source)
         info = header.info
         part = _part(header, start, duration, frames)
         sink = open_writer(target, info, overwrite, codec, options or None, header.tracks if tracks else ())
@@ -105,11 +115,11 @@ def command(
         from nvc_cli.report import Meter, profiled, tell, tell_profile
 
         place = choose_device(device, threads)
-        weights = load_model(model or header.model, place)
+        weights = load_model(stream_model(header.model, model), place)
         from nvc_cli.decoder import Decoder
         from nvc_cli.player import Player
 
-        decoder = Decoder(header, weights, enhance, place, source)
+        decoder = Decoder(header, weights, enhance, place, source, max_pixels)
         with profiled(profiling) as profile, sink as writer:
             reader.on_sample = part.sampled(header, writer)
             meter = Meter(info, part.count, "decoding")

@@ -12,8 +12,9 @@ from models.picture import Planes, aligned
 from models.weights import Model
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame
-from nvc_cli.runtime import ready_model
-from nvc_cli.stream import Header, Packet, picture_checksum
+from nvc_cli.limits import MAX_PIXELS
+from nvc_cli.runtime import ready_model, stream_model
+from nvc_cli.stream import Header, Packet, check_pixels, picture_checksum
 from nvc_cli.tensors import to_frame
 
 
@@ -45,15 +46,18 @@ class Decoder:
             then waits for the next one.
         device: where the model is, or is to be; by default on a CUDA device if there is one.
         name: of the stream, for messages.
+        max_pixels: luma samples of a picture at most.
 
     Raises:
-        NvcError: the model is unknown, or its weights are not those of the stream.
+        NvcError: the model is unknown, its weights are not those of the stream, or pictures are too large.
     """
 
     def __init__(
-        self, header: Header, model: Model | str | None = None, enhance: bool = False, device: torch.device | None = None, name: str = "the stream"
-    ):
-        model, device = ready_model(header.model if model is None else model, device)
+        self, header: Header, model: Model | str | None = None, enhance: bool = False, device: torch.device | None = None, name: str = "the stream",
+        max_pixels: int = MAX_PIXELS,
+    ):  # fmt: skip
+        check_pixels(header, max_pixels, name)
+        model, device = ready_model(stream_model(header.model, None) if model is None else model, device)
         if header.weights_hash != model.hash:
             raise NvcError(
                 f"{name}: written with weights {header.weights_hash.hex()} of the model {header.model}, but this is "

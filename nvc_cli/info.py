@@ -14,6 +14,7 @@ from nvc_cli.completion import files
 from nvc_cli.files import check_target
 from nvc_cli.frame import UNSPECIFIED, Color
 from nvc_cli.listing import FrameRow, Listing, Totals, TrackRow, qualities, read
+from nvc_cli.runtime import max_pixels_option
 from nvc_cli.stream import Header, Packet, open_stream
 
 # Names for codes of ITU-T H.273, as ffmpeg spells them.
@@ -36,8 +37,9 @@ ROW = "{:>7}  {:4}  {:>6}  {:>9}  {:6}  {:7}  {:7}  {}"
 @click.option("--plot", metavar="FILE.png|FILE.svg", default=None, shell_complete=files, help="Also draw bits, qp, flags and, if it is known, PSNR over time.")
 @click.option("--reference", metavar="VIDEO", default=None, shell_complete=files, help="The video that was encoded: the stream is decoded, and PSNR is measured.")
 @click.option("--model", default=None, metavar="FILE", shell_complete=files, help="For --reference: weights of models that are not in the package.")
+@max_pixels_option
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite the plot if it exists.")
-def command(source: str, as_json: bool, plot: str | None, reference: str | None, model: str | None, overwrite: bool) -> None:
+def command(source: str, as_json: bool, plot: str | None, reference: str | None, model: str | None, max_pixels: int, overwrite: bool) -> None:
     """Show what an .nvc stream holds, without decoding it: its header, a line a frame, and totals.
 
     IN.nvc may be - for standard input. Of a damaged or cut stream all that comes before the fault is shown, then the
@@ -50,7 +52,7 @@ def command(source: str, as_json: bool, plot: str | None, reference: str | None,
         check_target(plot, overwrite)
     with ExitStack() as stack:
         reader = stack.enter_context(open_stream(source))
-        quality = _quality(stack, reader.header, source, reference, model) if reference else None
+        quality = _quality(stack, reader.header, source, reference, model, max_pixels) if reference else None
         if not as_json:
             _print_header(source, reader.header)
         listing = read(reader, (lambda row: None) if as_json else _print_row, quality)
@@ -66,13 +68,13 @@ def command(source: str, as_json: bool, plot: str | None, reference: str | None,
         raise listing.fault
 
 
-def _quality(stack: ExitStack, header: Header, source: str, reference: str, model: str | None) -> Callable[[Packet], float]:
+def _quality(stack: ExitStack, header: Header, source: str, reference: str, model: str | None, max_pixels: int) -> Callable[[Packet], float]:
     """What tells the PSNR of each packet's picture."""
     from nvc_cli.decoder import Decoder
     from nvc_cli.video import open_reader
 
     video = stack.enter_context(open_reader(reference))
-    return qualities(Decoder(header, model, name=source), video, reference)
+    return qualities(Decoder(header, model, name=source, max_pixels=max_pixels), video, reference)
 
 
 def _as_json(listing: Listing) -> dict[str, object]:

@@ -14,7 +14,7 @@ from nvc_cli.completion import files
 from nvc_cli.decode import Time
 from nvc_cli.decode import command as decode
 from nvc_cli.errors import NvcError
-from nvc_cli.runtime import runtime_options
+from nvc_cli.runtime import max_pixels_option, runtime_options
 
 PLAYERS = {"ffplay": ("-v", "error", "-autoexit", "-"), "mpv": ("--no-terminal", "-")}
 """Players that are looked for, in this order, with what they must be told to play their standard input."""
@@ -27,6 +27,7 @@ PLAYERS = {"ffplay": ("-v", "error", "-autoexit", "-"), "mpv": ("--no-terminal",
 @click.option("--start", type=Time(), default="0", metavar="T", help="Begin at this time: seconds, or [HH:]MM:SS.")
 @click.option("--with", "program", default=None, metavar="PROGRAM", help=f"The player.  [default: the first there is of {', '.join(PLAYERS)}]")
 @click.option("--model", default=None, metavar="FILE", help="Weights for streams of models that are not in the package.")
+@max_pixels_option
 @runtime_options
 @click.pass_context
 def command(
@@ -37,6 +38,7 @@ def command(
     start: Fraction,
     program: str | None,
     model: str | None,
+    max_pixels: int,
     device: str,
     threads: int | None,
 ) -> None:
@@ -50,7 +52,9 @@ def command(
     try:
         with contextlib.suppress(BrokenPipeError):  # the player was closed
             target = f"/dev/fd/{player.stdin.fileno()}"
-            ctx.invoke(decode, source=source, target=target, enhance=enhance, start=start, model=model, device=device, threads=threads)
+            ctx.invoke(
+                decode, source=source, target=target, enhance=enhance, start=start, model=model, max_pixels=max_pixels, device=device, threads=threads
+            )
         player.stdin.close()
         if code := player.wait():
             raise NvcError(f"{name} ended with code {code}; its own messages say why, or try another player by --with")

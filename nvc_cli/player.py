@@ -153,7 +153,7 @@ class Player:
         """Note the place in the stream."""
         first = not self.packet_size
         if first:
-            self._next = placed.frame if self._timed else min(placed.frame, self.start)
+            self._next = min(placed.frame, self.start) if not (self._timed and self.start) else placed.frame
         if self.start and (first or placed.place <= self.start):
             self._begin = placed.begin
         self.packet_size = placed.end - placed.begin
@@ -187,6 +187,8 @@ class Player:
         if reader.uncounted:
             self.lost += reader.uncounted
             self.meter.note(f"{reader.name}: {reader.uncounted} more are lost where it was not known how many, so what follows is too early")
+        if reader.surplus:
+            self.meter.note(f"{reader.name}: it has {reader.surplus} more than the index at its end tells of, so some may be shown twice")
         if reader.silent:
             self.meter.note(f"{reader.name}: {reader.silent} pieces of its sound or subtitles are lost")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nvc_cli.errors import NvcError
+from nvc_cli.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,10 @@ def runtime_options(command: Callable) -> Callable:
         "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to run; auto takes CUDA when there is one."
     )(command)
 
+
+max_pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, metavar="N", help="Decode no pictures of more luma samples than this."
+)
 
 profile_option = click.option("--profile", "profiling", is_flag=True, help="Tell at the end where the time went, stage by stage.")
 
@@ -59,6 +64,17 @@ def load_model(name: str, device: torch.device) -> Model:
         return load(name, device)
     except ValueError as error:  # WeightsError among them
         raise NvcError(str(error)) from error
+
+
+def stream_model(name: str, given: str | None) -> str:
+    """The model to decode a stream with: the one given, or the one of the package that the stream names. A stream never names a file.
+
+    Raises:
+        NvcError: the stream names no model of a package.
+    """
+    if given is None and name.endswith(".safetensors"):
+        raise NvcError(f"the stream names the model {name!r}, which is none of the package; give the file by --model")
+    return given or name
 
 
 def ready_model(model: Model | str, device: torch.device | None) -> tuple[Model, torch.device]:

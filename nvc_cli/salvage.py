@@ -28,7 +28,7 @@ class Salvager(StreamReader):
     whole. Of a file, the index tells where that is; else it is searched for, byte by byte.
 
     `frames` counts the lost ones, too: all of them, if the index is there or if the lengths of the damaged packets are right; else
-    those that there must have been. `uncounted` is how many more there were, if the index at the end tells that. `silent` counts
+    those that there must have been. `uncounted` is how many more there were, if the index at the end tells that, `surplus` how many fewer. `silent` counts
     damaged pieces of tracks.
 
     No packet is taken to be longer than twice the samples of its picture, no piece of a track than 16 MiB, and only so many bytes are checked in vain: that keeps
@@ -148,6 +148,7 @@ class Salvager(StreamReader):
         elif self._was_exact:
             if index.frames > self.frames or self.gap:
                 self.gap = Gap(self.gap.reason if self.gap else "their packets are missing", True)
+            self.surplus = max(self.frames - index.frames, 0)
             self.frames = index.frames
         else:
             self.uncounted = max(index.frames - self.frames, 0)

@@ -25,7 +25,20 @@ from nvc_cli.fields import Source, sealed, varint
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
 from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
-from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TERM, MAX_TIME, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
+from nvc_cli.tracks import (
+    DESCRIPTION,
+    MAX_BODY,
+    MAX_TERM,
+    MAX_TIME,
+    MAX_TRACKS,
+    SAMPLE,
+    Sample,
+    Track,
+    pack_sample,
+    pack_track,
+    parse_sample,
+    parse_track,
+)
 
 if TYPE_CHECKING:
     from models.weights import Model
@@ -121,13 +134,22 @@ class Packet:
         return {name: getattr(self, name) for name in _flag_names(self.keyframe)}
 
 
+def check_pixels(header: Header, most: int, name: str) -> None:
+    """NvcError if pictures have more luma samples than `most`: a few bytes must not make a decoder take any amount of memory."""
+    if header.width * header.height > most:
+        raise NvcError(
+            f"{name}: its pictures of {header.width}x{header.height} have more than {most} pixels, the most that are decoded; "
+            f"if the file is to be trusted, allow more by --max-pixels {header.width * header.height}"
+        )
+
+
 @staged("checksum")
 def picture_checksum(frame: Frame) -> int:
     """16 bits that prove a decoded picture right: the CRC-32 of the planes y, u, v, each in raster order, without
     padding, its upper half XORed onto its lower half."""
     crc = 0
     for plane in frame.planes:
-        crc = zlib.crc32(np.ascontiguousarray(plane), crc)
+        crc = zlib.crc32(np.ascontiguousarray(plane).data, crc)
     return (crc >> 16) ^ (crc & 0xFFFF)
 
 
@@ -265,6 +287,8 @@ class StreamReader:
     """What is missing right before the last packet, or the end. Here nothing ever is, but `Salvager` goes on after a fault."""
     uncounted = 0
     """Frames that are missing besides those that the frames' numbers tell of."""
+    surplus = 0
+    """Frames that are there besides those that the index tells of."""
     silent = 0
     """Pieces of tracks that are missing."""
     on_sample: Callable[[Sample], None] | None = None

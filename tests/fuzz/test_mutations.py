@@ -1,0 +1,55 @@
+"""Damaged and malicious streams: right pictures, or a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from models.weights import Model, load
+from tests.fuzz.mutations import (
+    SEEDS,
+    VECTORS,
+    Part,
+    Pictures,
+    decoded,
+    mutated,
+    outcome,
+    parts,
+    salvaged,
+)
+
+COUNT = 240
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Model:
+    return load("tiny")
+
+
+@pytest.fixture(scope="module")
+def streams() -> dict[str, list[Part]]:
+    return {name: parts((VECTORS / f"{name}.nvc").read_bytes()) for name in SEEDS}
+
+
+@pytest.fixture(scope="module")
+def truths(tiny: Model) -> dict[str, Pictures]:
+    return {name: decoded((VECTORS / f"{name}.nvc").read_bytes(), tiny) for name in SEEDS}
+
+
+def test_streams_are_taken_apart(streams: dict[str, list[Part]]) -> None:
+    for name, units in streams.items():
+        assert b"".join(unit.data for unit in units) == (VECTORS / f"{name}.nvc").read_bytes()
+        assert any(unit.kind == "packet" for unit in units)
+
+
+@pytest.mark.parametrize("path", [outcome, salvaged])
+def test_mutated_streams(path, tiny: Model, streams: dict[str, list[Part]], truths: dict[str, Pictures]) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(COUNT):
+        name, change, data = mutated(seed, streams)
+        try:
+            seen[path(data, truths[name], tiny)] += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {change} of {name}: {type(error).__name__}: {error}") from error
+    assert seen["refused"] > COUNT / 10 and seen["right"] > 0  # some mutations change nothing that pictures depend on
