@@ -12,6 +12,11 @@ from typing import Any, BinaryIO
 
 from nvc_cli.errors import NvcError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 STDOUT = "-"
 
 
@@ -19,10 +24,11 @@ STDOUT = "-"
 def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file that appears under `path` only when the block ends without an exception.
 
-    The bytes go to `.NAME.part` in the same folder. A clean exit renames it to `path`, an exception removes it.
+    The bytes go to `.NAME.part` in the same folder, which one process at a time can hold. A clean exit renames it to `path`, an exception
+    removes it; a process that is killed leaves it.
     Devices and named pipes are written to directly, and "-" is standard output (flushed, left open).
 
-    Raises NvcError at once if `path` exists and `overwrite` is not set, if it is a folder, or if the folder it should
+    Raises NvcError at once if `path` exists and `overwrite` is not set, if another process is writing it, if it is a folder, or if the folder it should
     go to is missing or closed to us; later, from `write` or at the end, if the disk is full or fails.
     BrokenPipeError goes through: a reader that has had enough is not an error.
     """
@@ -37,17 +43,23 @@ def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[B
         return
     target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
     part = target.with_name(f".{target.name}.part")
-    file = _open(part, path)
+    file = _claim(part, path)
     try:
-        with file:
-            yield file
+        yield file
+        file.flush()
         check_target(path, overwrite)  # another process may have been faster
-        _rename(part, target, path)
+        if fcntl is None:
+            file.close()
+        _rename(part, target, path)  # while nobody else can open it
     except BaseException:
+        with contextlib.suppress(OSError):  # a system that does not remove what is open does so below
+            part.unlink(missing_ok=True)
         with contextlib.suppress(OSError, NvcError):
             file.close()  # tries once more to write what it holds
-        part.unlink(missing_ok=True)
+        if fcntl is None:
+            part.unlink(missing_ok=True)
         raise
+    file.close()
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
@@ -65,7 +77,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
 class _Output(io.FileIO):
     """A raw file whose failures to write are told in terms of the path that the user gave."""
 
-    def __init__(self, location: Path, path: str | os.PathLike[str]) -> None:
+    def __init__(self, location: Path | int, path: str | os.PathLike[str]) -> None:
         self.path = path
         super().__init__(location, "w")
 
@@ -85,6 +97,33 @@ def _open(location: Path, path: str | os.PathLike[str]) -> BinaryIO:
         raise NvcError(f"cannot write {path}: there is no folder {location.parent}; create it first") from None
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def _claim(part: Path, path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a part file that no other process has open, empty."""
+    if fcntl is None:
+        return _open(part, path)
+    while True:
+        try:
+            number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            raise NvcError(f"cannot write {path}: there is no folder {part.parent}; create it first") from None
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        file = io.BufferedWriter(_Output(number, path), buffer_size=1 << 20)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(part), os.fstat(number)):  # else it was renamed or removed meanwhile
+                    os.ftruncate(number, 0)
+                    return file
+        except BlockingIOError:
+            file.close()
+            raise NvcError(f"cannot write {path}: another process is writing it; wait for that one, or choose another name") from None
+        except OSError:  # a file system without locks
+            os.ftruncate(number, 0)
+            return file
+        file.close()
 
 
 def _rename(part: Path, target: Path, path: str | os.PathLike[str]) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import repeat, takewhile
@@ -134,7 +134,7 @@ def encode(frames: Iterable[Frame], borders: Borders, recipe: Recipe, jobs: int,
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    with tempfile.TemporaryDirectory(prefix="nvc-") as folder, ProcessPoolExecutor(jobs, context, _begin, (stop,)) as pool:
+    with _scratch() as folder, ProcessPoolExecutor(jobs, context, _begin, (stop,)) as pool:
 
         def parts() -> Iterator[Part]:
             pending: deque[Future[Part]] = deque()
@@ -157,6 +157,18 @@ def encode(frames: Iterable[Frame], borders: Borders, recipe: Recipe, jobs: int,
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for what waits."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="nvc-")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise NvcError(f"there is no folder to keep frames in ({reason}); set TMPDIR to one with room, or leave --jobs away") from None
+    with folder as name:
+        yield name
 
 
 _stop: Event | None = None

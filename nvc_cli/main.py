@@ -1,6 +1,6 @@
 """The `nvc` command: finds the subcommands without importing them, and turns errors into messages and exit codes.
 
-Exit codes: 0 done, 1 an error that one line on stderr names, 2 wrong usage, 130 interrupted from the keyboard.
+Exit codes: 0 done, 1 an error that one line on stderr names, 2 wrong usage, 130 interrupted from the keyboard, 143 asked to end.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -50,11 +52,17 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
+            with _ending_on_request():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
             return result
         except NvcError as error:
             click.echo(f"nvc: {error}", err=True)
+            ctx.exit(1)
+        except (MemoryError, RuntimeError) as error:
+            if not (reason := _want_of_memory(error)):
+                raise
+            click.echo(f"nvc: {reason}", err=True)
             ctx.exit(1)
         except BrokenPipeError:  # whoever reads our output has had enough
             _silence_stdout()
@@ -70,6 +78,34 @@ def main() -> None:
 
     `nvc COMMAND --help` explains a command. Where a file is asked for, - is standard input or output.
     """
+
+
+@contextlib.contextmanager
+def _ending_on_request() -> Iterator[None]:
+    """End as on any error when the system asks for it by SIGTERM, so that part files are removed."""
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _want_of_memory(error: MemoryError | RuntimeError) -> str | None:
+    """A sentence for an error that means that memory is short, None for any other."""
+    torch = sys.modules.get("torch")
+    if torch and isinstance(error, torch.OutOfMemoryError):
+        return "the memory of the GPU does not suffice for pictures of this size; use --device cpu, or end what else runs on it"
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error):
+        return "memory does not suffice for pictures of this size; end what else runs, use fewer --jobs, or take smaller pictures"
+    return None
 
 
 def _silence_stdout() -> None:
