@@ -120,8 +120,8 @@ class Codec(nn.Module):
         state = State((planes.detach().rounded(),), context, still(context))
         return Trained(state, planes, bits, torch.zeros_like(bits))
 
-    def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool, search: Search) -> Trained:
-        """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on."""
+    def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool | Tensor, search: Search) -> Trained:
+        """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on, `refresh` is for all samples."""
         with torch.no_grad():
             vectors = self.search(search, picture, state, rate)
             reference = self.inter.grid(to_features(compensate(state.pictures[: search.references.count], vectors)))
@@ -201,8 +201,11 @@ class Codec(nn.Module):
         memory = self._memory(state, vectors, reference, refresh)
         return reference, self.inter.predict(reference, memory, rate)
 
-    def _memory(self, state: State, vectors: Tensor, reference: Tensor, refresh: bool) -> Tensor:
-        """The warped context, or on a refresh one that is made anew from the picture alone."""
+    def _memory(self, state: State, vectors: Tensor, reference: Tensor, refresh: bool | Tensor) -> Tensor:
+        """The warped context, or on a refresh one that is made anew from the picture alone. On a GPU nobody waits to know which."""
+        if isinstance(refresh, Tensor) and refresh.is_cuda:
+            fresh = self.inter.refresh(reference.to(state.context.dtype))
+            return torch.where(refresh, fresh, self.inter.grid(warp_context(state.context, vectors)).to(fresh.dtype))
         if refresh:
             return self.inter.refresh(reference.to(state.context.dtype))
         return self.inter.grid(warp_context(state.context, vectors))

@@ -33,17 +33,31 @@ def enabled() -> bool:
 
 def fused(function: Function) -> Function:
     """Mark a function for compilation, one version for each shape."""
+    return _marked(function, dynamic=False, cuda=True)
+
+
+def fused_for_any_shape(function: Function) -> Function:
+    """Mark a function for compilation that is called with many shapes."""
+    return _marked(function, dynamic=None, cuda=True)
+
+
+def fused_on_cpu(function: Function) -> Function:
+    """Mark a function that a GPU runs as well as it is."""
+    return _marked(function, dynamic=False, cuda=False)
+
+
+def _marked(function: Function, dynamic: bool | None, cuda: bool) -> Function:
     compiled: Callable[..., Any] | None = None
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal compiled
-        if not _enabled:
+        if not _enabled or (not cuda and args[0].is_cuda):
             return function(*args, **kwargs)
         if compiled is None:
             import torch
 
-            compiled = torch.compile(function, dynamic=False)
+            compiled = torch.compile(function, dynamic=dynamic)
         return compiled(*args, **kwargs)
 
     return cast(Function, call)

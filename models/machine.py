@@ -35,8 +35,12 @@ def plain_rate(device: torch.device) -> float:
 
 
 def _convolution_rate(device: torch.device, dtype: torch.dtype, batch: int) -> float:
-    x = torch.randn(batch, 128, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
-    w = torch.randn(128, 128, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+    generator = torch.Generator(device).manual_seed(1)  # what is measured must not change what is drawn
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
+
+    x, w = noise(batch, 128, 64, 64), noise(128, 128, 3, 3)
     times = []
     for _ in range(5):
         _wait(device)

@@ -5,8 +5,6 @@ needs about two thirds of the steps of AdamW alone for the same loss, and a step
 """
 
 from collections import defaultdict
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +12,9 @@ from models.machine import training_dtype
 
 SMALLEST = 32
 """Matrices with fewer rows or columns are AdamW's."""
+
+MOMENTUM, BETAS = 0.95, (0.9, 0.98)
+"""Of Muon, and of AdamW, which has no weight decay."""
 
 
 def orthogonal(batch: Tensor) -> Tensor:
@@ -27,67 +28,75 @@ def orthogonal(batch: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal; convolution kernels count as matrices (outputs, all else)."""
-
-    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever given
-        for group in self.param_groups:
-            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(momentum, group["momentum"]).flatten(1)
-                alike[tuple(update.shape)].append((p, update))
-            for (rows, columns), members in alike.items():
-                updates = orthogonal(torch.stack([update for _, update in members]))
-                size = max(1.0, rows / columns) ** 0.5
-                for (p, _), update in zip(members, updates):
-                    p.add_(update.reshape(p.shape), alpha=-group["lr"] * size)
-
-
 class Optimizer:
-    """Both optimisers as one.
+    """Both optimisers as one. Learning rates are in a tensor, so that a recorded step can be replayed with others.
 
     Args:
-        model: its parameters are divided by shape.
+        model: its parameters are divided by shape; convolution kernels count as matrices (outputs, all else).
         matrix, other: learning rates of Muon and of AdamW at `scale(1)`.
     """
 
     def __init__(self, model: nn.Module, matrix: float = 1e-2, other: float = 1e-3):
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for p in model.parameters():
+        self.matrix, self.other = matrix, other
+        self.matrices: dict[str, nn.Parameter] = {}
+        self.others: dict[str, nn.Parameter] = {}
+        for name, p in model.named_parameters():
             large = p.ndim == 4 and p.shape[1] > 1 and min(p.shape[0], p[0].numel()) >= SMALLEST
-            (matrices if large else others).append(p)
-        self.rates = matrix, other
-        self.parts = (
-            Muon(matrices, matrix),
-            torch.optim.AdamW(others, lr=other, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-        )
+            (self.matrices if large else self.others)[name] = p
+        self.factor = torch.ones((), device=next(model.parameters()).device)
+        self.state = {f"momentum {name}": torch.zeros_like(p) for name, p in self.matrices.items()}
+        for name, p in self.others.items():
+            self.state |= {f"mean {name}": torch.zeros_like(p), f"square {name}": torch.zeros_like(p), f"steps {name}": torch.zeros_like(self.factor)}
 
     def scale(self, factor: float) -> None:
         """Set both learning rates to a part of their highest."""
-        for part, rate in zip(self.parts, self.rates):
-            for group in part.param_groups:
-                group["lr"] = rate * factor
+        self.factor.fill_(factor)
 
     def zero_grad(self) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+        for p in (*self.matrices.values(), *self.others.values()):
+            p.grad = None
 
+    @torch.no_grad()
     def step(self) -> None:
-        for part in self.parts:
-            part.step()
+        """Change the parameters that have gradients."""
+        self._muon()
+        self._adam()
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part in self.parts]
+    def _muon(self) -> None:
+        alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+        for name, p in self.matrices.items():
+            if p.grad is not None:
+                momentum = self.state[f"momentum {name}"]
+                momentum.lerp_(p.grad, 1 - MOMENTUM)
+                update = p.grad.lerp(momentum, MOMENTUM).flatten(1)
+                alike[update.shape[0], update.shape[1]].append((p, update))
+        for (rows, columns), members in alike.items():
+            updates = orthogonal(torch.stack([update for _, update in members])) * (self.factor * (self.matrix * max(1.0, rows / columns) ** 0.5))
+            torch._foreach_sub_([p for p, _ in members], [update.reshape(p.shape) for (p, _), update in zip(members, updates)])
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        for part, state in zip(self.parts, states):
-            part.load_state_dict(state)
+    def _adam(self) -> None:
+        names = [name for name, p in self.others.items() if p.grad is not None]
+        if not names:
+            return
+        parameters: list[Tensor] = [self.others[name] for name in names]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        means, squares, steps = ([self.state[f"{kind} {name}"] for name in names] for kind in ("mean", "square", "steps"))
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
+        torch._foreach_mul_(squares, BETAS[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - BETAS[1])
+        count = steps[0]  # what has a gradient has had one as often as the others, or learns on its own
+        sizes = torch._foreach_sqrt(squares)
+        torch._foreach_div_(sizes, (1 - BETAS[1] ** count).sqrt())
+        torch._foreach_add_(sizes, 1e-8)
+        updates = list(torch._foreach_div(means, sizes))
+        torch._foreach_mul_(updates, self.factor * self.other / (1 - BETAS[0] ** count))
+        torch._foreach_sub_(parameters, updates)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.state
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Raises KeyError or RuntimeError where it is of another model."""
+        for name, tensor in self.state.items():
+            tensor.copy_(saved[name])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.fusion import fused
+from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.motion import Place, Step, pyramid
 from models.presets import lagrangian
 from models.vectors import Prediction, displaced, velocity
@@ -90,7 +90,11 @@ class References:
                 self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
                 self.slots[free] = picture
         order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
-        self.order = torch.tensor(order, dtype=torch.int32, device=self.planes.device)
+        self.order = _order(tuple(order), self.planes.device)
+
+    def forget(self) -> None:
+        """Make the pictures of the next call anew."""
+        self.slots = [None] * len(self.slots)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -108,7 +112,12 @@ class References:
         return samples.index_select(0, lines.reshape(-1)).view(*lines.shape, window)
 
 
-@fused
+@lru_cache(maxsize=256)
+def _order(order: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(order, dtype=torch.int32, device=device)
+
+
+@fused_on_cpu
 def _lines(
     fields: Tensor, order: Tensor, window: int, shape: tuple[int, ...], down: tuple[int, int], across: tuple[int, int]
 ) -> Tensor:
@@ -170,7 +179,7 @@ def _weights(window: int, device: torch.device) -> Tensor:
     return line[:, None] * line
 
 
-@fused
+@fused_for_any_shape
 def _errors(found: Tensor, current: Tensor, weights: Tensor, multiplier: Tensor) -> Tensor:
     """Bits that the errors of windows (K, B, h, w, window, window) are worth: (K, B, h, w)."""
     count = (current.shape[-1] - 2 * OVERLAP) ** 2
@@ -184,7 +193,7 @@ def vector_bits(difference: Tensor) -> Tensor:
     return 2 * torch.log2(1 + distance).sum(-3) + 3 * (distance.sum(-3) > 0)
 
 
-@fused
+@fused_on_cpu
 def _coarse(current: Tensor, reference: Tensor, reach: int) -> Tensor:
     """Full search at a quarter of the resolution: (B, H, W) -> vectors (B, 2, H/16, W/16) in quarter samples."""
     small, past = (F.avg_pool2d(x[:, None], COARSE)[:, 0] for x in (current, reference))

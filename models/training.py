@@ -9,13 +9,15 @@ The processor runs ahead of a GPU: it draws all random numbers of a batch at onc
 when it asks whether the gradient is finite.
 """
 
+import gc
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from random import Random
 from time import monotonic
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -34,6 +36,7 @@ from models.picture import Planes
 from models.pool import CAPACITY, Pool
 from models.presets import PRESETS, RATES, lagrangian
 from models.quality import distortion, psnr
+from models.recording import Recording
 from models.schedule import Stage, select
 from models.search import Search
 from models.weights import Contents, restore
@@ -126,7 +129,7 @@ class Draw:
     multipliers: Tensor  # (T, B) their λ
     importance: Tensor  # (B,) weights of the samples
     filtered: Tensor  # (T, B) 1 where the in-loop filter is on
-    refreshed: list[bool]  # T
+    refreshed: Tensor  # (T,) whether the context is made anew
 
 
 def draw(random: Random, batch: int, length: int, device: torch.device) -> Draw:
@@ -154,7 +157,7 @@ def draw(random: Random, batch: int, length: int, device: torch.device) -> Draw:
         # High rates cost a hundred times more bits; in logarithms, as BD-rate counts them, all weigh the same.
         importance=send([(lagrangian(0) / lagrangian(b)) ** 0.6 for b in base]),
         filtered=send(filtered),
-        refreshed=refreshed,
+        refreshed=send(refreshed),
     )
 
 
@@ -198,6 +201,7 @@ class Trainer:
         self.optimizer = Optimizer(self.codec)
         self.progress = Progress()
         self.pool: Pool | None = None  # what the enhancer learns from
+        self.recorded: _RecordedStep | None = None
         self.searches = {thorough: Search(32, thorough) for thorough in (False, True)}
         if settings.checkpoint.exists():
             self._load()
@@ -303,21 +307,47 @@ class Trainer:
         rate *= self.settings.rate * min(1.0, (progress.steps + 1) / 200)
         self.optimizer.scale(rate)
         pictures = self.clips.sample(self.random, stage.batch, stage.length, stage.crop)
-        for loss in self._losses(stage, pictures, draw(self.random, stage.batch, stage.length, self.settings.device), tally):
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.group.average(self.codec.parameters())
-            norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
-            if torch.isfinite(norm):
-                self.optimizer.step()
-                self._update_average()
-            else:
-                progress.skipped += 1
+        choices = draw(self.random, stage.batch, stage.length, self.settings.device)
+        if self._records(stage):
+            self._replay(stage, pictures, choices)
+        else:
+            for loss in self._losses(stage, pictures, choices, tally):
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.group.average(self.codec.parameters())
+                norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
+                if torch.isfinite(norm):
+                    self.optimizer.step()
+                    self._update_average()
+                else:
+                    progress.skipped += 1
         frames = self.group.size * stage.batch * stage.length
         progress.steps += 1
         progress.frames += frames
         progress.stages[stage.name] = progress.stages.get(stage.name, 0) + frames
         tally.steps += 1
+
+    def _records(self, stage: Stage) -> bool:
+        """Whether steps of a stage are recorded: those of one GPU, in which the codec proper learns."""
+        return self.settings.device.type == "cuda" and self.group.size == 1 and not stage.only
+
+    def _replay(self, stage: Stage, pictures: list[Planes], choices: Draw) -> None:
+        """A step that is recorded when it comes for the third time."""
+        if self.recorded is None or self.recorded.stage is not stage:
+            self._drop_recording()
+            self.recorded = _RecordedStep(self, stage, pictures, choices)
+        else:
+            self.recorded.feed(pictures, choices)
+        self.recorded.recording()
+        self._update_average()
+
+    def _drop_recording(self) -> None:
+        """Give back the memory of the steps of a stage that is over."""
+        self.recorded = None
+        self.optimizer.zero_grad()
+        for search in self.searches.values():
+            search.references.forget()
+        gc.collect()
 
     def _losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
         """What to take steps down from, on a batch of chains: their mean loss, or those of the enhancer on pictures that were coded lately."""
@@ -394,6 +424,8 @@ class Trainer:
 
     def _report(self, stage: Stage, tally: Tally, share: float, cost: int) -> None:
         """Log means since the last line; `share` is seconds per step at the yardstick's speed, `cost` FLOP per step."""
+        if self.recorded:
+            self.progress.skipped += self.recorded.collect(tally)
         pictures = tally.steps * stage.length
         chained = stage.length > 1
         report = Report(
@@ -469,3 +501,53 @@ class Trainer:
         noise = saved.get("noise", {}).get(device.type)  # absent in old checkpoints, and from another kind of device
         if noise is not None:
             torch.cuda.set_rng_state(noise, device) if device.type == "cuda" else torch.set_rng_state(noise)
+
+
+class _RecordedStep:
+    """A step of the optimiser as work that a GPU can replay: no number of it is asked for before a log line is due."""
+
+    def __init__(self, trainer: Trainer, stage: Stage, pictures: list[Planes], choices: Draw):
+        self.trainer, self.stage, self.pictures, self.choices = trainer, stage, pictures, choices
+        self.sums: dict[str, Tensor] = {}
+        self.recording = Recording(self._work, self._release, trainer.log)
+
+    def feed(self, pictures: list[Planes], choices: Draw) -> None:
+        """What the next step learns from."""
+        for mine, others in zip(self.pictures, pictures):
+            for name in ("y", "u", "v"):
+                getattr(mine, name).copy_(getattr(others, name))
+        for each in fields(Draw):
+            getattr(self.choices, each.name).copy_(getattr(choices, each.name))
+
+    def collect(self, tally: Tally) -> int:
+        """Hand over the sums since the last time, and how many steps were skipped, since gradients were no numbers."""
+        skipped = round(float(self.sums["skipped"])) if self.sums else 0
+        tally.add(**{name: value.clone() for name, value in self.sums.items()})
+        for value in self.sums.values():
+            value.zero_()
+        return skipped
+
+    def _work(self) -> None:
+        trainer = self.trainer
+        for search in trainer.searches.values():
+            search.references.forget()
+        trainer.optimizer.zero_grad()
+        tally = Tally()
+        (loss,) = trainer._losses(self.stage, self.pictures, self.choices, tally)
+        loss.backward()
+        learning = [p for p in trainer.codec.parameters() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm([cast(Tensor, p.grad) for p in learning])))
+        finite = torch.isfinite(norm)
+        scale = torch.where(finite, (1 / (norm + 1e-6)).clamp(max=1.0), 0.0)
+        for p in learning:
+            p.grad = torch.where(finite, cast(Tensor, p.grad), 0.0) * scale
+        trainer.optimizer.step()
+        tally.add(skipped=(~finite).float())
+        for name, value in tally.sums.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(value)
+            self.sums[name] += value
+
+    def _release(self) -> None:
+        self.trainer.optimizer.zero_grad()
+        gc.collect()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.fusion import fused
+from models.fusion import fused_on_cpu
 from models.picture import Planes
 from models.stages import staged
 from models.vectors import displacement, velocity
@@ -110,7 +110,7 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
 
 
 @staged("context")
-@fused
+@fused_on_cpu
 def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
     """Bilinear warp of the previous features at 1/8 resolution, as blocks moved since then: (B, C, H/8, W/8) -> the same."""
     batch, channels, height, width = context.shape

@@ -15,7 +15,9 @@ from nvc_cli.errors import NvcError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    LOCKS = False
+else:
+    LOCKS = True
 
 STDOUT = "-"
 
@@ -48,7 +50,7 @@ def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[B
         yield file
         file.flush()
         check_target(path, overwrite)  # another process may have been faster
-        if fcntl is None:
+        if not LOCKS:
             file.close()
         _rename(part, target, path)  # while nobody else can open it
     except BaseException:
@@ -56,7 +58,7 @@ def publish(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[B
             part.unlink(missing_ok=True)
         with contextlib.suppress(OSError, NvcError):
             file.close()  # tries once more to write what it holds
-        if fcntl is None:
+        if not LOCKS:
             part.unlink(missing_ok=True)
         raise
     file.close()
@@ -101,7 +103,7 @@ def _open(location: Path, path: str | os.PathLike[str]) -> BinaryIO:
 
 def _claim(part: Path, path: str | os.PathLike[str]) -> BinaryIO:
     """Open a part file that no other process has open, empty."""
-    if fcntl is None:
+    if not LOCKS:
         return _open(part, path)
     while True:
         try:

@@ -13,15 +13,7 @@ from nvc_cli import plots
 from nvc_cli.conditions import Conditions
 from nvc_cli.crops import Crop
 from nvc_cli.ledger import Sitting
-from nvc_cli.results import (
-    NVC,
-    NVC_ENHANCED,
-    ClipResult,
-    Delta,
-    Mean,
-    comparable,
-    used_points,
-)
+from nvc_cli.results import NVC, NVC_ENHANCED, ClipResult, Delta, Mean, comparable, used_points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -272,7 +272,7 @@ def test_draws_follow_the_quality_cycle() -> None:
         assert one.rates.min() >= 0 and one.rates.max() <= 63
         assert not one.filtered[0].any() and not one.refreshed[0]
         assert (one.rates[0] <= one.rates[1] + 4).all()  # the keyframe is the best
-    assert any(any(one.refreshed) for one in drawn)
+    assert any(one.refreshed.any() for one in drawn)
     alone = draw(Random(1), 4, 1, CPU)
     assert (alone.rates[0].diff() > 0).all()  # stratified over all rates
 
@@ -294,3 +294,30 @@ def test_card(tmp_path: Path) -> None:
     assert text.count("| intra |") == 2 + card.ROWS  # in the tables of parameters and of stages, too
     assert "| 100 | short | 4.000 | 0.3000 | 33.00 | +0.12 |" in text
     assert f"{sum(card.parameters('tiny').values()):,}" in text and f"| decoder | {costs.decoder:.1f} |" in text
+
+
+def test_a_step_that_can_be_recorded_is_the_same_step(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU steps are replayed; here the same work is done as it is."""
+    plain, recorded = Trainer(settings, clips, silent), Trainer(replace(settings, checkpoint=settings.checkpoint.with_name("other.ckpt")), clips, silent)
+    monkeypatch.setattr(recorded, "_records", lambda stage: not stage.only)
+    states = []
+    for trainer in (plain, recorded):
+        torch.manual_seed(3)
+        trainer.run()
+        states.append(trainer.codec.state_dict())
+    assert recorded.recorded and recorded.recorded.recording.calls == recorded.progress.stages["short"] // (2 * 3)
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-4, atol=1e-5)
+    one, other = plain.progress.reports[-1], recorded.progress.reports[-1]
+    assert one.frames == other.frames and abs(one.loss - other.loss) < 1e-3 * one.loss and abs(one.psnr - other.psnr) < 0.01
+
+
+def test_gradients_that_are_no_numbers_change_nothing(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(settings, clips, silent)
+    monkeypatch.setattr(trainer, "_records", lambda stage: True)
+    before = {name: p.detach().clone() for name, p in trainer.codec.named_parameters()}
+    losses = trainer._losses
+    monkeypatch.setattr(trainer, "_losses", lambda *given: (loss * math.nan for loss in losses(*given)))
+    trainer.run()
+    assert trainer.progress.skipped == trainer.progress.steps > 0
+    assert all(torch.equal(p, before[name]) for name, p in trainer.codec.named_parameters())

@@ -1,0 +1,60 @@
+"""Work on a GPU that is recorded once and replayed (CUDA graphs): a training step has ten thousand kernels, and starting them one by one
+takes three times as long as running them.
+
+What is recorded reads and writes the same memory at every replay. So its inputs are copied into the tensors of the first call, and nothing
+in it may wait for the device or depend on its numbers.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+WARM = 2
+"""Calls before the recording: kernels are chosen and compiled in these."""
+
+
+class Recording:
+    """Calls `work`, or replays it.
+
+    Args:
+        work: on tensors that stay where they are.
+        release: gives back what earlier calls of `work` have kept, before memory is set aside for the recording.
+        log: takes a line if the work cannot be recorded; it is then done as it is.
+    """
+
+    def __init__(self, work: Callable[[], None], release: Callable[[], None], log: Callable[[str], None]):
+        self.work, self.release, self.log = work, release, log
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.stream = torch.cuda.Stream() if torch.cuda.is_available() else None
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.graph:
+            self.graph.replay()
+        elif self.stream is None:
+            self.work()
+        elif self.calls <= WARM:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                self.work()
+            torch.cuda.current_stream().wait_stream(self.stream)
+        else:
+            self._record(self.stream)
+
+    def _record(self, stream: torch.cuda.Stream) -> None:
+        torch.cuda.synchronize()
+        self.release()
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                self.work()
+        except RuntimeError as error:
+            self.log(f"training goes on without a recording of its steps, more slowly ({str(error).splitlines()[0]})")
+            self.stream = None
+            torch.cuda.synchronize()
+            self.work()
+            return
+        self.graph = graph
+        graph.replay()
