@@ -56,7 +56,7 @@ def read_clip(path: Path, limit: int = LONGEST) -> Clip | None:
 
     frames: list[list[np.ndarray]] = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
                 planes = _planes(frame)
                 if min(planes[0].shape) < SMALLEST or (frames and planes[0].shape != frames[0][0].shape):
@@ -76,7 +76,7 @@ def _extent(path: Path) -> tuple[int, int]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = container.streams.video[0]
             return min(stream.frames or LONGEST, LONGEST), stream.width * stream.height * 3 // 2
     except (av.FFmpegError, IndexError, OSError):

@@ -97,7 +97,7 @@ class ContainerSource:
         import av
 
         with _unreadable(self.source):
-            return av.open(f"file:{self.source}")
+            return av.open(f"file:{self.source}", metadata_errors="replace")
 
     def _find_stream(self, container: av.container.InputContainer) -> av.VideoStream:
         import av

@@ -113,7 +113,7 @@ def _blank(stream: av.stream.Stream, name: str, options: dict[str, str], content
 def _reading(media: bytes) -> Iterator[av.stream.Stream]:
     import av
 
-    with av.open(io.BytesIO(media), options=_AS_WRITTEN) as container:
+    with av.open(io.BytesIO(media), options=_AS_WRITTEN, metadata_errors="replace") as container:
         streams = [stream for stream in container.streams if stream.type in KINDS]
         if len(streams) != 1 or streams[0].codec_context is None:
             raise ValueError("a description is not that of one track")

@@ -634,3 +634,20 @@ def test_frames_of_another_shape_or_type_are_a_programming_error(tmp_path: Path)
         with pytest.raises(ValueError, match="expected a uint8 plane"):
             write(tmp_path / "clip.yuv", info, [wrong])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_in_another_encoding_than_utf8(tmp_path: Path) -> None:
+    """As old files have it."""
+    import av
+
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w", metadata_encoding="latin-1") as container:
+        container.metadata["title"] = "caf\u00e9"
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(stream.encode(None))
+    assert b"caf\xe9" in path.read_bytes()
+    with open_reader(str(path)) as reader:
+        assert len(list(reader)) == 2
