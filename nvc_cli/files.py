@@ -107,7 +107,7 @@ def _claim(part: Path, path: str | os.PathLike[str]) -> BinaryIO:
         return _open(part, path)
     while True:
         try:
-            number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             raise NvcError(f"cannot write {path}: there is no folder {part.parent}; create it first") from None
         except OSError as error:

@@ -102,3 +102,13 @@ def test_a_closed_pipe_goes_through_as_such() -> None:
         assert process.stdout and process.stderr
         process.stdout.close()
         assert b"BrokenPipeError" in process.stderr.read()
+
+
+def test_a_link_in_the_place_of_the_part_file_is_not_followed(tmp_path: Path) -> None:
+    """Whoever can write into a folder must not choose what is overwritten elsewhere."""
+    other = tmp_path / "other"
+    other.write_bytes(b"precious")
+    (tmp_path / ".a.part").symlink_to(other)
+    with pytest.raises(NvcError, match="cannot write"), publish(tmp_path / "a"):
+        pass
+    assert other.read_bytes() == b"precious" and not (tmp_path / "a").exists()
