@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.backends import BACKENDS, Backend, Float32, Sums, choose_backend, seconds
-from models.exact import CONTEXT_LIMIT, MANTISSAS, STREAM_LIMIT, WIDE_WEIGHT, Grid, Narrow, RateGain, RateTable, Wide, link, rounded
+from models.exact import CONTEXT_LIMIT, MANTISSAS, STREAM_LIMIT, WIDE_WEIGHT, Grid, Narrow, RateGain, RateTable, Wide, link, rounded, shifted_sums
 from models.presets import RATES
 
 KINDS = {  # inputs, outputs, size, stride, groups
@@ -342,3 +342,11 @@ def test_inexact_and_missing_backends_are_not_chosen(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("NVC_BACKEND", raising=False)
     monkeypatch.setattr("models.backends.BACKENDS", {"broken": broken, "float32": Float32})
     assert choose_backend(torch.device("cpu")) is Float32
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_shifted_sums_are_the_depth_wise_convolution(bias: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, weight, offset = (torch.randn(shape, generator=generator) for shape in ((2, 5, 7, 6), (5, 1, 3, 3), (5,)))
+    expected = torch.nn.functional.conv2d(x, weight, offset if bias else None, padding=1, groups=5)
+    torch.testing.assert_close(shifted_sums(x, weight, offset if bias else None), expected)

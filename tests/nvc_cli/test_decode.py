@@ -328,3 +328,11 @@ def test_wrong_usage(nvc: Run, stream: Path, tmp_path: Path, arguments: list[str
     result = nvc("decode", stream, "-o", tmp_path / "a.yuv", *arguments)
     assert result.exit_code == 2 and "Usage" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_profile_tells_where_time_goes(done: Run, stream: Path, model: str, tmp_path: Path) -> None:
+    table = done("decode", stream, "-o", tmp_path / "a.yuv", "--model", model, "--profile").stderr.splitlines()
+    names = [line[:20].strip() for line in table]
+    assert names[names.index("stage") + 1 :][-2:] == ["the rest", "all"]
+    assert {"vectors", "synthesis", "entropy coding", "reading", "writing"} <= set(names)
+    assert "stage" not in done("decode", stream, "-o", tmp_path / "b.yuv", "--model", model).stderr
