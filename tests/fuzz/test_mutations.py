@@ -18,6 +18,7 @@ from tests.fuzz.mutations import (
     parts,
     salvaged,
 )
+from tests.fuzz.paths import entered, joined, listed, written
 
 COUNT = 240
 
@@ -43,7 +44,7 @@ def test_streams_are_taken_apart(streams: dict[str, list[Part]]) -> None:
         assert any(unit.kind == "packet" for unit in units)
 
 
-@pytest.mark.parametrize("path", [outcome, salvaged])
+@pytest.mark.parametrize("path", [outcome, salvaged, entered, listed, joined, written])
 def test_mutated_streams(path, tiny: Model, streams: dict[str, list[Part]], truths: dict[str, Pictures]) -> None:
     seen: Counter[str] = Counter()
     for seed in range(COUNT):
