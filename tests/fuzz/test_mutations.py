@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import torch
 
 from models.weights import Model, load
 from tests.fuzz.mutations import (
@@ -25,6 +26,7 @@ COUNT = 240
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
+    torch.set_num_threads(1)  # pictures are so small that several threads only wait for each other
     return load("tiny")
 
 
