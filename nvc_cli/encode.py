@@ -213,10 +213,11 @@ def command(
         from nvc_cli.jobs import Recipe
         from nvc_cli.jobs import encode as encode_in_parallel
         from nvc_cli.segments import Borders
-        from nvc_cli.stream import Header, StreamWriter
+        from nvc_cli.stream import Header, StreamWriter, packed_header
         from nvc_cli.twopass import TwoPass, draft
 
         header = Header.of(info, weights, reader.tracks)
+        packed_header(header)  # what cannot be one is refused before anybody reckons with it
         # The stream is published last, so it appears only when the reconstruction is whole, too.
         file = stack.enter_context(publish(target, overwrite))
         writer = stack.enter_context(open_writer(recon, info, overwrite)) if recon else None

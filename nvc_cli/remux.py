@@ -18,6 +18,7 @@ KINDS = ("audio", "subtitle")
 
 _BLANKS: tuple[tuple[str, dict[str, str], bytes | None], ...] = (("matroska", {}, b"\0"), ("mov", {"movflags": "empty_moov+default_base_moof"}, None))
 """Containers that hold a description: their names, options, and a packet without which they cannot be read."""
+_EBML = b"\x1aE\xdf\xa3"  # how Matroska begins
 _AS_WRITTEN = {"fflags": "nofillin+noparse", "probesize": "32", "analyzeduration": "0"}
 """Options to read a description by what it says, not by what its packets look like."""
 
@@ -111,9 +112,12 @@ def _blank(stream: av.stream.Stream, name: str, options: dict[str, str], content
 
 @contextlib.contextmanager
 def _reading(media: bytes) -> Iterator[av.stream.Stream]:
+    """The track that a description is of. It is read as nothing but Matroska or QuickTime, since other formats, such as playlists, name
+    further files, which would then be opened."""
     import av
 
-    with av.open(io.BytesIO(media), options=_AS_WRITTEN, metadata_errors="replace") as container:
+    form = "matroska" if media.startswith(_EBML) else "mov"
+    with av.open(io.BytesIO(media), format=form, options=_AS_WRITTEN, metadata_errors="replace") as container:
         streams = [stream for stream in container.streams if stream.type in KINDS]
         if len(streams) != 1 or streams[0].codec_context is None:
             raise ValueError("a description is not that of one track")

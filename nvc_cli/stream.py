@@ -170,6 +170,14 @@ def pack_header(header: Header) -> bytes:
     return sealed(MAGIC + bytes((VERSION, len(body))) + body) + b"".join(map(pack_track, header.tracks))
 
 
+def packed_header(header: Header) -> bytes:
+    """The same, but raises NvcError."""
+    try:
+        return pack_header(header)
+    except ValueError as problem:
+        raise NvcError(f"the video cannot be written as an nvc stream because {problem}; convert it first") from None
+
+
 def pack_packet(packet: Packet, switches: Switches, last: int | None = None) -> bytes:
     """The packet as bytes, and what came before it noted in `switches`; `last` is the time of the packet before it.
 
@@ -208,10 +216,7 @@ class StreamWriter:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         """Write the header. Raises NvcError when the layout cannot hold it."""
-        try:
-            start = pack_header(header)
-        except ValueError as problem:
-            raise NvcError(f"the video cannot be written as an nvc stream because {problem}; convert it first") from None
+        start = packed_header(header)
         self._file = file
         self._switches = Switches()
         self._index = Index()

@@ -21,7 +21,7 @@ from nvc_cli.decoder import Decoder
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import varint
 from nvc_cli.frame import Frame
-from nvc_cli.index import MARK
+from nvc_cli.index import END_MARKER, MARK
 from nvc_cli.player import Player
 from nvc_cli.salvage import Salvager
 from nvc_cli.stream import StreamReader
@@ -175,7 +175,13 @@ def alter_end(random: Random, units: list[Part]) -> bytes:
     return _joined(units, len(units) - 1, Part("end", bytes(data)))
 
 
-MUTATIONS = (flip, overwrite, truncate, insert, delete, rearrange, lie, enlarge, alter_header, alter_unit, alter_payload, alter_end)
+def alter_index(random: Random, units: list[Part]) -> bytes:
+    """Flips in the index, whose CRC fits again."""
+    end = Part("end", units[-1].data[:-1]).resealed(lambda body: _flipped(random, body, 1))
+    return _joined(units, len(units) - 1, Part("end", end.data + END_MARKER))
+
+
+MUTATIONS = (flip, overwrite, truncate, insert, delete, rearrange, lie, enlarge, alter_header, alter_unit, alter_payload, alter_end, alter_index)
 
 
 def _joined(units: list[Part], place: int | None = None, instead: Part | None = None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+import torch
 
 from models.weights import Model, load
 from tests.fuzz.mutations import (
@@ -18,12 +19,14 @@ from tests.fuzz.mutations import (
     parts,
     salvaged,
 )
+from tests.fuzz.paths import entered, joined, listed, written
 
 COUNT = 240
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
+    torch.set_num_threads(1)  # pictures are so small that several threads only wait for each other
     return load("tiny")
 
 
@@ -43,7 +46,7 @@ def test_streams_are_taken_apart(streams: dict[str, list[Part]]) -> None:
         assert any(unit.kind == "packet" for unit in units)
 
 
-@pytest.mark.parametrize("path", [outcome, salvaged])
+@pytest.mark.parametrize("path", [outcome, salvaged, entered, listed, joined, written])
 def test_mutated_streams(path, tiny: Model, streams: dict[str, list[Part]], truths: dict[str, Pictures]) -> None:
     seen: Counter[str] = Counter()
     for seed in range(COUNT):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import av
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -54,6 +56,23 @@ def test_nothing_to_train_on(tmp_path: Path, make: bool) -> None:
 def test_limit_of_frames(videos: Path) -> None:
     assert read_clip(videos / "a.mkv", limit=3).y.shape[0] == 3
     assert read_clip(videos / "a.mkv", limit=1) is None
+
+
+def test_titles_in_another_encoding(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "old.mkv"), "w", container_options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+        stream.metadata["title"] = "Ton"
+        for number in range(2):
+            picture = av.VideoFrame.from_ndarray(np.full((24, 16), number, np.uint8), format="yuv420p")
+            picture.pts = number
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    data = (tmp_path / "old.mkv").read_bytes()
+    assert b"Ton" in data
+    (tmp_path / "old.mkv").write_bytes(data.replace(b"Ton", b"T\xf6n"))
+    clip = read_clip(tmp_path / "old.mkv")
+    assert clip is not None and len(clip.y) == 2
 
 
 def test_odd_sizes_lose_a_row_and_a_column(write_video, tmp_path: Path) -> None:
