@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,16 +18,24 @@ import pytest
 import torch
 from click.testing import Result
 
-from models.weights import load
+from models.backends import BACKENDS, seconds
 from models.presets import lagrangian
 from models.quality import distortion
+from models.weights import load
 from nvc_cli.decision import Decision, LookAhead
 from nvc_cli.decoder import Decoder
 from nvc_cli.encode import _budget
 from nvc_cli.encoder import Encoded, Encoder
 from nvc_cli.frame import Color, Frame, VideoInfo
 from nvc_cli.rate import Target
-from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter, pack_header, picture_checksum
+from nvc_cli.stream import (
+    Header,
+    Packet,
+    StreamReader,
+    StreamWriter,
+    pack_header,
+    picture_checksum,
+)
 from nvc_cli.tensors import to_picture
 from nvc_cli.tracks import Sample, Track, pack_sample, pack_track
 from nvc_cli.video import open_writer
@@ -256,6 +265,8 @@ def test_an_unknown_backend(refused: Refused, clip: Clip, model: str, tmp_path: 
 
 @pytest.mark.parametrize("backend", ["int8", "float32"])
 def test_backends_decode_each_others_streams(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    if math.isinf(seconds(BACKENDS[backend])):
+        pytest.skip(f"{backend} is not exact on this processor")
     done("decode", stream, "-o", tmp_path / "a.yuv", "--model", model)
     monkeypatch.setenv("NVC_BACKEND", backend)
     done("decode", stream, "-o", tmp_path / "b.yuv", "--model", model)
