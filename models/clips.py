@@ -212,7 +212,7 @@ class Clips:
         chains = [_gather(cuts, kind, size // scale) for kind, scale in (("y", 1), ("u", 2), ("v", 2))]  # each (B, T, size, size)
         looks = [_Look.draw(random) for _ in range(batch)]
         sharpness, saturation, *tints, grain = (
-            torch.tensor([getattr(look, field.name) for look in looks])[:, None, None, None].to(chains[0].device, non_blocking=True)
+            sent(torch.tensor([getattr(look, field.name) for look in looks]), chains[0].device)[:, None, None, None]
             for field in fields(_Look)
         )
         noise = torch.Generator(sharpness.device).manual_seed(random.getrandbits(32))
@@ -248,12 +248,12 @@ def _gather(cuts: list[_Cut], kind: str, size: int) -> Tensor:
     """The samples of one plane of all chains, (B, T, size, size) uint8. One copy to the device says which these are."""
     planes = [getattr(cut.clip, kind) for cut in cuts]
     places = torch.from_numpy(np.stack([cut.places(plane, size) for cut, plane in zip(cuts, planes)]))
-    frames, rows, columns = _sent(places, planes[0].device).split((len(cuts[0].frames), size, size), 1)
+    frames, rows, columns = sent(places, planes[0].device).split((len(cuts[0].frames), size, size), 1)
     index = frames[:, :, None, None] + rows[:, None, :, None] + columns[:, None, None, :]
     return torch.stack([plane.flatten().take(where) for plane, where in zip(planes, index)])
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device that nobody waits for."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 

@@ -20,17 +20,7 @@ from torch import Tensor
 
 from models.fusion import fused
 from models.stages import staged
-from models.tables import (
-    BYTES,
-    FIRST,
-    FLAG_STEP,
-    FLAGS,
-    LAST,
-    PRECISION,
-    SCALES,
-    STEP,
-    load,
-)
+from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
 
 SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""

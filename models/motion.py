@@ -15,14 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.entropy import (
-    SymbolSink,
-    SymbolSource,
-    flag_bits,
-    flag_index,
-    laplace_bits,
-    scale_index,
-)
+from models.entropy import SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, link
 from models.presets import RATES
 from models.stages import staged
@@ -233,10 +226,7 @@ def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
             yield place(cross, even, odd, _around(field[..., ::s, ::s], 0, 1, plus))
 
 
-Offsets = tuple[tuple[int, int], ...]
-
-
-def _around(grid: Tensor, row: int, column: int, offsets: Offsets) -> Tensor:
+def _around(grid: Tensor, row: int, column: int, offsets: tuple[tuple[int, int], ...]) -> Tensor:
     """Neighbours, at the given offsets, of every second vector from (row, column); reflected at the border: (N, B, 3, h, w)."""
     rows, columns = (_lines(first, tuple(parts), size, grid.device) for first, parts, size in zip((row, column), zip(*offsets), grid.shape[2:]))
     return grid[:, :, rows[:, :, None], columns[:, None]].permute(2, 0, 1, 3, 4)

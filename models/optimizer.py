@@ -5,6 +5,7 @@ needs about two thirds of the steps of AdamW alone for the same loss, and a step
 """
 
 from collections import defaultdict
+
 import torch
 from torch import Tensor, nn
 

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import fusion
 from models.calibration import calibrate
-from models.clips import Clips
+from models.clips import Clips, sent
 from models.codec import Codec, Trained
 from models.cycle import CYCLE, rate_point
 from models.files import replacing
@@ -148,8 +148,7 @@ def draw(random: Random, batch: int, length: int, device: torch.device) -> Draw:
         refreshed.append(random.random() < REFRESHED)
 
     def send(values: list) -> Tensor:
-        tensor = torch.tensor(values)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+        return sent(torch.tensor(values), device)
 
     return Draw(
         rates=send(points),
@@ -334,16 +333,16 @@ class Trainer:
     def _replay(self, stage: Stage, pictures: list[Planes], choices: Draw) -> None:
         """A step that is recorded when it comes for the third time."""
         if self.recorded is None or self.recorded.stage is not stage:
-            self._drop_recording()
+            self.recorded = None
+            self.release()
             self.recorded = _RecordedStep(self, stage, pictures, choices)
         else:
             self.recorded.feed(pictures, choices)
         self.recorded.recording()
         self._update_average()
 
-    def _drop_recording(self) -> None:
-        """Give back the memory of the steps of a stage that is over."""
-        self.recorded = None
+    def release(self) -> None:
+        """Give back the memory that steps have kept."""
         self.optimizer.zero_grad()
         for search in self.searches.values():
             search.references.forget()
@@ -509,7 +508,7 @@ class _RecordedStep:
     def __init__(self, trainer: Trainer, stage: Stage, pictures: list[Planes], choices: Draw):
         self.trainer, self.stage, self.pictures, self.choices = trainer, stage, pictures, choices
         self.sums: dict[str, Tensor] = {}
-        self.recording = Recording(self._work, self._release, trainer.log)
+        self.recording = Recording(self._work, trainer.release, trainer.log)
 
     def feed(self, pictures: list[Planes], choices: Draw) -> None:
         """What the next step learns from."""
@@ -547,7 +546,3 @@ class _RecordedStep:
             if name not in self.sums:
                 self.sums[name] = torch.zeros_like(value)
             self.sums[name] += value
-
-    def _release(self) -> None:
-        self.trainer.optimizer.zero_grad()
-        gc.collect()

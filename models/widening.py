@@ -69,5 +69,3 @@ def _columns(joined: Callable[[Preset], tuple[int, ...]] | None, small: Preset, 
         places += range(first, first + old)
         first += new
     return places
-
-

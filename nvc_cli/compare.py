@@ -19,16 +19,7 @@ from nvc_cli.conditions import conditions
 from nvc_cli.errors import NvcError
 from nvc_cli.ledger import Ledger
 from nvc_cli.measure import Clip, Settings, decode_stream, measure, unpack_clip
-from nvc_cli.results import (
-    ClipResult,
-    Delta,
-    Mean,
-    Point,
-    clip_deltas,
-    comparable,
-    mean_deltas,
-    used_points,
-)
+from nvc_cli.results import ClipResult, Delta, Mean, Point, clip_deltas, comparable, mean_deltas, used_points
 
 if TYPE_CHECKING:
     from tqdm import tqdm

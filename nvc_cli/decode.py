@@ -14,14 +14,7 @@ import click
 from nvc_cli.completion import files, models
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
-from nvc_cli.runtime import (
-    choose_device,
-    load_model,
-    max_pixels_option,
-    profile_option,
-    runtime_options,
-    stream_model,
-)
+from nvc_cli.runtime import choose_device, load_model, max_pixels_option, profile_option, runtime_options, stream_model
 
 if TYPE_CHECKING:
     from nvc_cli.stream import Header

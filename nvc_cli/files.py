@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -79,9 +79,9 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> None:
 class _Output(io.FileIO):
     """A raw file whose failures to write are told in terms of the path that the user gave."""
 
-    def __init__(self, location: Path | int, path: str | os.PathLike[str]) -> None:
+    def __init__(self, location: Path, path: str | os.PathLike[str], opener: Callable[[str, int], int] | None) -> None:
         self.path = path
-        super().__init__(location, "w")
+        super().__init__(location, "w", opener=opener)
 
     def write(self, data: Any) -> int:
         try:
@@ -92,9 +92,9 @@ class _Output(io.FileIO):
             raise _cannot_write(self.path, error) from error
 
 
-def _open(location: Path, path: str | os.PathLike[str]) -> BinaryIO:
+def _open(location: Path, path: str | os.PathLike[str], opener: Callable[[str, int], int] | None = None) -> BinaryIO:
     try:
-        return io.BufferedWriter(_Output(location, path), buffer_size=1 << 20)
+        return io.BufferedWriter(_Output(location, path, opener), buffer_size=1 << 20)
     except FileNotFoundError:
         raise NvcError(f"cannot write {path}: there is no folder {location.parent}; create it first") from None
     except OSError as error:
@@ -105,25 +105,23 @@ def _claim(part: Path, path: str | os.PathLike[str]) -> BinaryIO:
     """Open a part file that no other process has open, empty."""
     if not LOCKS:
         return _open(part, path)
+
+    def untouched(name: str, flags: int) -> int:
+        return os.open(name, flags & ~os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+
     while True:
+        file = _open(part, path, untouched)
         try:
-            number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:
-            raise NvcError(f"cannot write {path}: there is no folder {part.parent}; create it first") from None
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        file = io.BufferedWriter(_Output(number, path), buffer_size=1 << 20)
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(part), os.fstat(number)):  # else it was renamed or removed meanwhile
-                    os.ftruncate(number, 0)
+                if os.path.samestat(os.stat(part), os.fstat(file.fileno())):  # else it was renamed or removed meanwhile
+                    file.truncate(0)
                     return file
         except BlockingIOError:
             file.close()
             raise NvcError(f"cannot write {path}: another process is writing it; wait for that one, or choose another name") from None
         except OSError:  # a file system without locks
-            os.ftruncate(number, 0)
+            file.truncate(0)
             return file
         file.close()
 

@@ -153,7 +153,7 @@ class Player:
         """Note the place in the stream."""
         first = not self.packet_size
         if first:
-            self._next = min(placed.frame, self.start) if not (self._timed and self.start) else placed.frame
+            self._next = placed.frame if self._timed and self.start else min(placed.frame, self.start)
         if self.start and (first or placed.place <= self.start):
             self._begin = placed.begin
         self.packet_size = placed.end - placed.begin

@@ -25,20 +25,7 @@ from nvc_cli.fields import Source, sealed, varint
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
 from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
-from nvc_cli.tracks import (
-    DESCRIPTION,
-    MAX_BODY,
-    MAX_TERM,
-    MAX_TIME,
-    MAX_TRACKS,
-    SAMPLE,
-    Sample,
-    Track,
-    pack_sample,
-    pack_track,
-    parse_sample,
-    parse_track,
-)
+from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TERM, MAX_TIME, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
 
 if TYPE_CHECKING:
     from models.weights import Model

@@ -12,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
 from time import monotonic
 
@@ -19,18 +20,21 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from nvc_cli.frame import Frame, VideoInfo
+from nvc_cli.planar import write_y4m_frame, write_y4m_header
+
 WIDTH, HEIGHT = 64, 48
 NVC = [sys.executable, "-m", "nvc_cli"]
 FRAME = len(b"FRAME\n") + WIDTH * HEIGHT * 3 // 2
 
 
-def frame(t: int) -> bytes:
-    """A y4m frame of a texture that moves, with a cut every 500 frames."""
+def frame(t: int) -> Frame:
+    """A texture that moves, with a cut every 500 frames."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     scene, place = divmod(t, 500)
     y = 128 + 50 * np.sin((rows + 2 * place) / (4 + scene % 5)) + 40 * np.cos((columns - place) / (6 + scene % 3))
     y = y.clip(0, 255).astype(np.uint8)
-    return b"FRAME\n" + y.tobytes() + (y[::2, ::2] // 2 + 60).tobytes() + (200 - y[::2, ::2] // 2).tobytes()
+    return Frame(y, y[::2, ::2] // 2 + 60, 200 - y[::2, ::2] // 2)
 
 
 def memory(process: subprocess.Popen) -> float:
@@ -52,9 +56,9 @@ def command(frames: int, threads: int) -> None:
 
     def feed() -> None:
         with source:
-            source.write(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420jpeg\n".encode())
+            write_y4m_header(source, VideoInfo(WIDTH, HEIGHT, Fraction(25)))
             for t in range(frames):
-                source.write(frame(t))
+                write_y4m_frame(source, frame(t))
 
     threading.Thread(target=feed, daemon=True).start()
     begin, seen = monotonic(), 0

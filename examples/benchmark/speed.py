@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -27,6 +29,8 @@ from tqdm import tqdm
 
 from nvc_cli.errors import NvcError
 from nvc_cli.ffmpeg import find_program
+from nvc_cli.frame import Frame, VideoInfo
+from nvc_cli.planar import write_y4m_frame, write_y4m_header
 
 CLIP = Path(__file__).parent.parent / "clip" / "table_352x288_30.mkv"
 NVC = [sys.executable, "-m", "nvc_cli"]
@@ -48,8 +52,8 @@ class Run:
     memory: float  # MiB
 
 
-def run(words: list[str], where: Path) -> tuple[str, str, float, float]:
-    """Output, messages, seconds of a command, and its largest memory in MiB."""
+def run(words: list[str], where: Path) -> tuple[str, float, float]:
+    """Output and seconds of a command, and its largest memory in MiB."""
     out, told = where / "out", where / "told"
     begin = monotonic()
     with out.open("wb") as stdout, told.open("wb") as stderr:
@@ -58,11 +62,11 @@ def run(words: list[str], where: Path) -> tuple[str, str, float, float]:
     seconds = monotonic() - begin
     if status:
         raise NvcError(f"{' '.join(words)}: {told.read_text().strip().splitlines()[-1]}")
-    return out.read_text(errors="replace"), told.read_text(errors="replace"), seconds, used.ru_maxrss / 1024
+    return out.read_text(errors="replace"), seconds, used.ru_maxrss / 1024
 
 
 def nvc(where: Path, *words: object) -> Run:
-    out, _, _, memory = run([*NVC, *map(str, words), "--json", "-y"], where)
+    out, _, memory = run([*NVC, *map(str, words), "--json", "-y"], where)
     return Run(json.loads(out)["fps"], memory)
 
 
@@ -70,7 +74,7 @@ def other(where: Path, name: str, source: Path, frames: int, threads: int) -> Ru
     encoder, *options = (word.format(threads=threads) for word in OTHERS[name])
     program = find_program("encoder", encoder, "leave it out of --others")
     words = [program, "-nostdin", "-v", "error", "-y", "-i", str(source), "-c:v", encoder, *options, "-f", "null", "-"]
-    _, _, seconds, memory = run(words, where)
+    _, seconds, memory = run(words, where)
     return Run(frames / seconds, memory)
 
 
@@ -79,14 +83,10 @@ def scaled(video: Path, size: tuple[int, int], frames: int, target: Path) -> int
     import av
 
     with av.open(str(video)) as source, target.open("wb") as file:
-        file.write(f"YUV4MPEG2 W{size[0]} H{size[1]} F30:1 Ip A1:1 C420jpeg\n".encode())
+        write_y4m_header(file, VideoInfo(*size, Fraction(30)))
         count = 0
-        for picture in source.decode(video=0):
-            planes = picture.reformat(*size, format="yuv420p").to_ndarray()
-            file.write(b"FRAME\n" + planes.tobytes())
-            count += 1
-            if count == frames:
-                break
+        for count, picture in enumerate(islice(source.decode(video=0), frames), 1):
+            write_y4m_frame(file, Frame.of(picture.reformat(*size, format="yuv420p")))
     return count
 
 
@@ -147,7 +147,7 @@ def _scaling(where: Path, video: Path, model: str, threads: int, device: str) ->
         back = nvc(where, "decode", stream, "-o", where / "b.yuv", "--frames", some, "--threads", threads, "--device", device)
         print(f"{some:>4} frames  {back.fps:>8.2f} frames/s {back.memory:>8.0f} MiB")
     words = [*NVC, "decode", str(stream), "-o", str(where / "b.yuv"), "-y", "--frames", "1", "--threads", str(threads), "--device", device]
-    print(f"from the command to the first decoded frame: {median(run(words, where)[2] for _ in range(3)):.2f} s")
+    print(f"from the command to the first decoded frame: {median(run(words, where)[1] for _ in range(3)):.2f} s")
 
 
 command()

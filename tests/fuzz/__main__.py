@@ -17,15 +17,7 @@ from tqdm import tqdm
 
 from models.weights import load
 from tests.fuzz import sources
-from tests.fuzz.mutations import (
-    SEEDS,
-    VECTORS,
-    decoded,
-    mutated,
-    outcome,
-    parts,
-    salvaged,
-)
+from tests.fuzz.mutations import SEEDS, VECTORS, decoded, mutated, outcome, parts, salvaged
 from tests.fuzz.paths import entered, joined, listed, written
 
 SLOW, LARGE = 10.0, 2 << 20

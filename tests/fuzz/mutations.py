@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Part:
-    """A unit of a stream: its bytes, and where those of its varint length begin."""
+    """A unit of a stream."""
 
     kind: str  # header, track, sample, packet, end
     data: bytes
@@ -217,7 +217,7 @@ class Quiet:
 Pictures = list[bytes]
 
 
-def _samples(frame: Frame) -> bytes:
+def samples(frame: Frame) -> bytes:
     return b"".join(plane.tobytes() for plane in frame.planes)
 
 
@@ -225,7 +225,20 @@ def decoded(data: bytes, model: Model) -> Pictures:
     """All pictures. Raises NvcError."""
     reader = StreamReader(io.BytesIO(data), "x")
     decoder = Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS)
-    return [_samples(frame) for packet in reader for frame in decoder.decode(packet)]
+    return [samples(frame) for packet in reader for frame in decoder.decode(packet)]
+
+
+def refused(error: NvcError, given: Sequence[bytes] = (), truth: Sequence[bytes] = ()) -> str:
+    """ "refused".
+
+    Raises:
+        AssertionError: the reason is not one line, or a picture was wrong that was given out before.
+    """
+    if "\n" in str(error):
+        raise AssertionError(f"not one sentence: {error}") from error
+    if any(picture not in truth for picture in given):
+        raise AssertionError("a wrong picture was given out before the fault was found")
+    return "refused"
 
 
 def outcome(data: bytes, truth: Pictures, model: Model) -> str:
@@ -235,21 +248,16 @@ def outcome(data: bytes, truth: Pictures, model: Model) -> str:
         AssertionError: pictures are wrong, and nobody says so.
     """
     given: Pictures = []
-    result = "refused"
     try:
         reader = StreamReader(io.BytesIO(data), "x")
         decoder = Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS)
         for packet in reader:
-            given += [_samples(frame) for frame in decoder.decode(packet)]
-        result = "right"
+            given += [samples(frame) for frame in decoder.decode(packet)]
     except NvcError as error:
-        if "\n" in str(error):
-            raise AssertionError(f"not one sentence: {error}") from error
-    if result == "right" and given != truth:
+        return refused(error, given, truth)
+    if given != truth:
         raise AssertionError(f"{len(given)} pictures are not the {len(truth)} true ones")
-    if any(picture not in truth for picture in given):
-        raise AssertionError("a wrong picture was given out before the fault was found")
-    return result
+    return "right"
 
 
 def salvaged(data: bytes, truth: Pictures, model: Model) -> str:
@@ -258,7 +266,7 @@ def salvaged(data: bytes, truth: Pictures, model: Model) -> str:
     try:
         reader = Salvager(io.BytesIO(data), "x")
         player = Player(reader, Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS), meter, resilient=True)  # type: ignore[arg-type]
-        given = [_samples(frame) for frame in player]
+        given = [samples(frame) for frame in player]
     except NvcError:
         return "refused"
     if player.lost or player.fault or meter.notes:

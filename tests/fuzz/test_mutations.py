@@ -8,17 +8,7 @@ import pytest
 import torch
 
 from models.weights import Model, load
-from tests.fuzz.mutations import (
-    SEEDS,
-    VECTORS,
-    Part,
-    Pictures,
-    decoded,
-    mutated,
-    outcome,
-    parts,
-    salvaged,
-)
+from tests.fuzz.mutations import SEEDS, VECTORS, Part, Pictures, decoded, mutated, outcome, parts, salvaged
 from tests.fuzz.paths import entered, joined, listed, written
 
 COUNT = 240
