@@ -8,6 +8,7 @@ older ones saturate, which `choose_backend` finds out.
 import math
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +22,9 @@ EXACT_SUM = 1 << 24
 """Integers below this are exact in float32."""
 ANCHOR = 1.5 * 2.0**23
 """Near this number float32 values lie 1 apart, so that adding it rounds, ties to even, and the lowest byte is the integer."""
+
+PACKINGS = 4
+"""Sizes of inputs for which a layer has its weights packed, the latest ones."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,9 @@ class Float32:
 class Int8:
     """Integers held in bytes, as their distance from the smallest; oneDNN sums, rescales and rounds in one pass.
 
+    Weights are packed for the size of the inputs and the number of threads: oneDNN takes other layouts as well, but rearranges them at
+    every call, which can take fifty times as long as the sums.
+
     Convolutions of 2×2 that halve the resolution run as 1×1 on the four samples side by side: with AMX, oneDNN (seen in PyTorch 2.11)
     gives wrong sums for strided ones where the result is one sample wide.
     """
@@ -77,16 +84,20 @@ class Int8:
         if self.halves:
             weight = sums.weight.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
             sums = replace(sums, weight=weight, stride=1)
-        geometry = ([sums.stride] * 2, [sums.padding] * 2, [1, 1], sums.groups)
-        shape = [1, sums.weight.shape[1] * sums.groups, 32, 32]  # of typical inputs; any others are right as well
-        middle = -sums.low if sums.padding else 0  # the byte that stands for zero, with which oneDNN pads
-        packed = torch.ops.onednn.qconv_prepack(sums.weight.to(torch.int8).contiguous(), sums.unit, 1.0, middle, *geometry, shape)
-        bias = (sums.bias + (sums.low + middle) * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
+        self.geometry = ([sums.stride] * 2, [sums.padding] * 2, [1, 1], sums.groups)
+        self.middle = -sums.low if sums.padding else 0  # the byte that stands for zero, with which oneDNN pads
+        self.weight, self.unit = sums.weight.to(torch.int8).contiguous(), sums.unit
+        bias = (sums.bias + (sums.low + self.middle) * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
         kind = torch.float32 if sums.next is None else torch.uint8
         zero = torch.zeros_like(sums.unit, dtype=torch.int64)
-        self.arguments: tuple[Any, ...] = (1.0, middle, packed, sums.unit, zero, bias, *geometry, 1.0, 0, kind, "none", [], "")
+        self.convolve = torch.ops.onednn.qconv2d_pointwise.default
+        self.rest: tuple[Any, ...] = (sums.unit, zero, bias, *self.geometry, 1.0, 0, kind, "none", [], "")
+        self.packed = lru_cache(maxsize=PACKINGS)(self._pack)
         self.scale = sums.scale[:, None, None]
         self.anchor = torch.full_like(self.scale, ANCHOR - sums.low)
+
+    def _pack(self, shape: torch.Size, threads: int) -> Tensor:
+        return torch.ops.onednn.qconv_prepack(self.weight, self.unit, 1.0, self.middle, *self.geometry, list(shape))
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Int8":
         return self  # it never changes, and PyTorch cannot copy packed weights
@@ -101,7 +112,8 @@ class Int8:
 
     def __call__(self, a: Tensor) -> Tensor:
         """The convolution of what `read`, or a convolution that hands on, has given."""
-        return torch.ops.onednn.qconv2d_pointwise(side_by_side(a) if self.halves else a, *self.arguments)
+        a = side_by_side(a) if self.halves else a
+        return self.convolve(a, 1.0, self.middle, self.packed(a.shape, torch.get_num_threads()), *self.rest)
 
 
 def side_by_side(a: Tensor) -> Tensor:

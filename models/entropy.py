@@ -89,18 +89,18 @@ def _checked(indexes: Tensor | np.ndarray) -> np.ndarray:
 Asked = tuple[list[int], list[list[int]], list[int], list[int]]
 
 
-def _asked(indexes: np.ndarray) -> Asked:
+def _asked(indexes: np.ndarray, offsets: bool = True) -> Asked:
     """Indexes into those tables only that they name, and these tables: the coder copies all that it is given at every call."""
     tables = load()
     used = np.flatnonzero(np.bincount(indexes, minlength=BYTES + 1))
-    place = np.zeros(BYTES + 1, np.int32)
+    place = np.zeros(BYTES + 1, np.uint8)
     place[used] = np.arange(len(used))
     names = used.tolist()
     return (
-        place[indexes].tolist(),
+        list(place[indexes].tobytes()),
         [tables.cumulative[name] for name in names],
         [tables.lengths[name] for name in names],
-        [tables.offsets[name] for name in names],
+        [tables.offsets[name] if offsets else 0 for name in names],
     )
 
 
@@ -199,4 +199,7 @@ class SymbolDecoder:
             raise ValueError("the payload holds more symbols than a picture of this size can have")
         if not len(indexes):
             return np.zeros(0, np.int32)
-        return np.array(self._decoder.decode_stream(*_asked(indexes)), np.int32)
+        asked = _asked(indexes, offsets=False)  # so that symbols are not negative, and most fit bytes: lists become arrays fastest that way
+        symbols = self._decoder.decode_stream(*asked)
+        small = max(asked[2]) <= 256
+        return (np.frombuffer(bytes(symbols), np.uint8) if small else np.array(symbols, np.int32)) + load().starts[indexes]

@@ -8,12 +8,13 @@ one go; symbols whose scale is tiny are not coded at all.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import Block, down, up
-from models.entropy import SKIP, SymbolSink, SymbolSource, laplace_bits, scale_index
+from models.entropy import SKIP, SymbolSink, SymbolSource, integers, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
@@ -106,23 +107,25 @@ class Latent(nn.Module):
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        symbols = (y * self.step.vector(rate) - prior.mean).round().clamp(-LIMIT, LIMIT)
         index = scale_index(prior.scale)
-        coded = index >= SKIP
-        coder.write(symbols[coded], index[coded])
-        return self._decoded(symbols * coded, prior, rate)
+        symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
+        indexes, values = integers(index), integers(symbols)
+        coded = np.flatnonzero(indexes >= SKIP)
+        coder.write(values[coded], indexes[coded])
+        return self._decoded(symbols, prior, rate)
 
     @staged("latent")
     def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolSource) -> Tensor:
         """Read z and y (N, height, width) of one frame; returns ŷ."""
         channels = self.hyper_scale.knots.shape[1]
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
-        prior = self.prior(coder.read(index).float(), context, rate, height, width)
-        index = scale_index(prior.scale)
-        coded = index >= SKIP
-        symbols = torch.zeros_like(prior.mean)
-        symbols[coded] = coder.read(index[coded]).float()
-        return self._decoded(symbols, prior, rate)
+        z = coder.read(index).float()
+        prior = self.prior(z, context, rate, height, width)
+        index = integers(scale_index(prior.scale))
+        coded = np.flatnonzero(index >= SKIP)
+        symbols = np.zeros(len(index), np.float32)
+        symbols[coded] = coder.take(index[coded])
+        return self._decoded(torch.from_numpy(symbols).to(z.device).view_as(prior.mean), prior, rate)
 
     def _hyper_index(self, shape: tuple[int, ...], rate: Tensor) -> Tensor:
         return scale_index(self.hyper_scales(rate)).expand(shape)

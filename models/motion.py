@@ -9,6 +9,7 @@ neighbours costs a hundredth of a bit, so block sizes vary without being signall
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,41 +33,63 @@ VECTOR_SYMBOLS = 1 + NEAR + 3
 
 
 @dataclass(frozen=True)
-class Place:
-    """Vectors of the pyramid that are coded together, and what they are predicted from."""
+class Cells:
+    """Blocks whose vectors are predicted together, by their numbers in raster order."""
 
     kind: int  # which estimator is theirs: level and pattern
-    where: tuple[slice, slice, slice, slice]  # index into (B, 3, h, w)
-    near: Tensor  # (N, B, 3, h', w') four decoded neighbours and the vectors of the frame before, which stand in for them on the highest level
-    speeds: Tensor  # (N, B, 2, h', w') of these
+    where: Tensor  # (n,)
+    around: Tensor  # (4·n,) their decoded neighbours, one direction after the other; none on the highest level
+    parts: tuple[slice, ...]  # of `where`; symbols of one part follow those of another
+
+
+@dataclass(frozen=True)
+class Place:
+    """Vectors of the pyramid that are predicted together, in one row, and what they are predicted from."""
+
+    cells: Cells
+    near: Tensor  # (N, B, 3, 1, n) four decoded neighbours and the vectors of the frame before, which stand in for them on the highest level
     prediction: Prediction  # their median velocity at their median age
+    moved: Tensor  # (1 + N, B, 2, 1, n) how far the prediction and these would have come at the predicted age
 
     @cached_property
     def base(self) -> Tensor:
-        """The predicted vectors, (B, 3, h', w')."""
-        return self.prediction.vectors
+        """The predicted vectors, (B, 3, 1, n)."""
+        return torch.cat([self.moved[0], self.prediction.age], 1)
 
     @cached_property
     def candidates(self) -> Tensor:
-        """The predicted vectors, then the neighbours: (1 + N, B, 3, h', w')."""
+        """The predicted vectors, then the neighbours: (1 + N, B, 3, 1, n)."""
         return torch.cat([self.base[None], self.near])
 
     @cached_property
     def distinct(self) -> Tensor:
-        """Where each neighbour is neither the prediction nor a neighbour before it: (N, B, 1, h', w')."""
+        """Where each neighbour is neither the prediction nor a neighbour before it: (N, B, 1, 1, n)."""
         same = (self.near[:, None] == self.candidates[None, :-1]).all(3, keepdim=True)
-        before = torch.ones(NEAR, NEAR, dtype=torch.bool, device=same.device).tril_()
-        return ~(same & before[:, :, None, None, None, None]).any(1)
+        return ~(same & _before(same.device)).any(1)
+
+    def take(self, field: Tensor) -> Tensor:
+        """These of a field (B, C, h, w): (B, C, 1, n)."""
+        return field.flatten(2).index_select(2, self.cells.where)[:, :, None]
+
+    def put(self, field: Tensor, vectors: Tensor) -> None:
+        """Set these of a contiguous field (B, 3, h, w) to vectors (B, 3, 1, n)."""
+        field.view(*field.shape[:2], -1).index_copy_(2, self.cells.where, vectors.flatten(2))
 
     def difference(self, vectors: Tensor) -> Tensor:
-        """What vectors (..., B, 3, h', w') differ from the prediction."""
+        """What vectors (..., B, 3, 1, n) differ from the prediction."""
         return self.prediction.difference(vectors)
 
     def vectors(self, difference: Tensor) -> Tensor:
-        """The inverse of `difference`, for any difference (B, 3, h', w')."""
+        """The inverse of `difference`, for any difference (B, 3, 1, n)."""
         age = (self.prediction.age + difference[:, 2:]).clamp(0, REFERENCES - 1)
         moved = displacement(self.prediction.speed, age) + difference[:, :2]
         return torch.cat([moved.clamp(-LIMIT, LIMIT - 1), age], 1)
+
+
+@lru_cache(maxsize=8)
+def _before(device: torch.device) -> Tensor:
+    """Which candidates come before which neighbour: (N, N, 1, 1, 1, 1)."""
+    return torch.ones(NEAR, NEAR, dtype=torch.bool, device=device).tril_()[:, :, None, None, None, None]
 
 
 @dataclass(frozen=True)
@@ -74,12 +97,25 @@ class Step:
     """A place, and how sure its prediction is."""
 
     place: Place
-    wrong: Tensor  # (B, 1, h', w') log-odds that the prediction is wrong
-    merge: Tensor  # (B, N, h', w') log-odds that a wrong one's vector is that neighbour's, if it is none of those before
-    scale: Tensor  # (B, 3, h', w') logarithm of the scale of the difference, if it is none at all
+    raw: Tensor  # (B, 1 + N + 3, 1, n) what the estimator says: the three that follow
+
+    @property
+    def wrong(self) -> Tensor:
+        """Log-odds that the prediction is wrong, (B, 1, 1, n)."""
+        return self.raw[:, :1]
+
+    @property
+    def merge(self) -> Tensor:
+        """Log-odds that a wrong one's vector is that neighbour's, if it is none of those before, (B, N, 1, n)."""
+        return self.raw[:, 1 : 1 + NEAR]
+
+    @property
+    def scale(self) -> Tensor:
+        """Logarithm of the scale of the difference, if it is none at all, (B, 3, 1, n)."""
+        return self.raw[:, 1 + NEAR :]
 
     def bits(self, vectors: Tensor) -> Tensor:
-        """Of vectors (..., B, 3, h', w'): (..., B, h', w')."""
+        """Of vectors (..., B, 3, 1, n): (..., B, 1, n)."""
         difference = self.place.difference(vectors)
         left = (difference != 0).any(-3, keepdim=True)
         total = flag_bits(left, self.wrong)
@@ -90,48 +126,49 @@ class Step:
         return (total + left * laplace_bits(difference, self.scale).sum(-3, keepdim=True)).squeeze(-3)
 
     def write(self, vectors: Tensor, coder: SymbolSink) -> None:
-        """Write vectors (B, 3, h', w')."""
+        """Write vectors (B, 3, 1, n)."""
         place = self.place
-        difference = place.difference(vectors)
-        same = (place.near == vectors).all(2, keepdim=True)
-        differences, sames, distinct, indexes = _arrays(difference, same, place.distinct, self._indexes())
-        left = (differences != 0).any(1, keepdims=True)
-        coder.write(left, indexes[:, :1])
-        for k in range(NEAR):
-            asked = left & distinct[k]
-            coder.write(sames[k][asked], indexes[:, 1 + k, None][asked])
-            left = left & ~sames[k]
-        left = np.broadcast_to(left, differences.shape)
-        coder.write(differences[left], indexes[:, 1 + NEAR :][left])
+        whole = place.difference(vectors), (place.near == vectors).all(2, keepdim=True), place.distinct, self._indexes()
+        for differences, sames, distinct, indexes in self._parts(*whole):
+            left = (differences != 0).any(1, keepdims=True)
+            coder.write(left, indexes[:, :1])
+            for k in range(NEAR):
+                asked = left & distinct[k]
+                coder.write(sames[k][asked], indexes[:, 1 + k, None][asked])
+                left = left & ~sames[k]
+            left = np.broadcast_to(left, differences.shape)
+            coder.write(differences[left], indexes[:, 1 + NEAR :][left])
 
     def read(self, coder: SymbolSource) -> Tensor:
         """The inverse of `write`."""
         place = self.place
-        distinct, indexes = _arrays(place.distinct, self._indexes())
-        left = coder.take(indexes[:, :1]).astype(bool)
-        chosen = np.zeros(left.shape, np.int64)
-        for k in range(NEAR):
-            same = left & distinct[k]
-            same[same] = coder.take(indexes[:, 1 + k, None][same])
-            chosen[same] = 1 + k
-            left = left & ~same
-        wide = np.broadcast_to(left, (len(left), 3, *left.shape[2:]))
-        differences = np.zeros(wide.shape, np.int32)
-        differences[wide] = coder.take(indexes[:, 1 + NEAR :][wide])
+        shape = place.base.shape
+        wrong, chosen, differences = np.zeros((shape[0], 1, *shape[2:]), bool), np.zeros((1, shape[0], 1, *shape[2:]), np.int64), np.zeros(shape, np.int32)
+        for distinct, indexes, part in zip(*zip(*self._parts(place.distinct, self._indexes())), place.cells.parts):
+            left = coder.take(indexes[:, :1]).astype(bool)
+            for k in range(NEAR):
+                same = left & distinct[k]
+                same[same] = coder.take(indexes[:, 1 + k, None][same])
+                chosen[0, ..., part][same] = 1 + k
+                left = left & ~same
+            wrong[..., part] = left
+            left = np.broadcast_to(left, (len(left), 3, *left.shape[2:]))
+            differences[..., part][left] = coder.take(indexes[:, 1 + NEAR :][left])
         device = place.near.device
-        choice = torch.from_numpy(chosen).to(device)
-        vectors = place.candidates.gather(0, choice[None].expand(1, -1, 3, -1, -1))[0]
-        if not left.any():
+        vectors = place.candidates.gather(0, torch.from_numpy(chosen).to(device).expand(-1, -1, 3, -1, -1))[0]
+        if not wrong.any():
             return vectors
-        return torch.where(torch.from_numpy(left).to(device), place.vectors(torch.from_numpy(differences).to(device)), vectors)
+        return torch.where(torch.from_numpy(wrong).to(device), place.vectors(torch.from_numpy(differences).to(device)), vectors)
 
     def _indexes(self) -> Tensor:
-        """Of the tables of the flags and of the difference: (B, 1 + N + 3, h', w')."""
-        return torch.cat([flag_index(self.wrong), flag_index(self.merge), scale_index(self.scale)], 1)
+        """Of the tables of the flags and of the difference: (B, 1 + N + 3, 1, n)."""
+        return torch.cat([flag_index(self.raw[:, : 1 + NEAR]), scale_index(self.scale)], 1)
 
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.cpu().numpy() for tensor in tensors]
+    def _parts(self, *tensors: Tensor) -> Iterator[list[np.ndarray]]:
+        """Tensors (..., n) as arrays, in the parts that are coded one after the other."""
+        arrays = [tensor.cpu().numpy() for tensor in tensors]
+        for part in self.place.cells.parts:
+            yield [array[..., part] for array in arrays]
 
 
 class Estimator(nn.Sequential):
@@ -162,21 +199,21 @@ class Motion(nn.Module):
         """Training: bits of a field for each sample, (B,)."""
         total = torch.zeros(len(field), device=field.device)
         for step in self.steps(field, previous, memory, rate):
-            total = total + step.bits(field[step.place.where]).sum((1, 2))
+            total = total + step.bits(step.place.take(field)).sum((1, 2))
         return total
 
     @staged("vectors")
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink) -> None:
         """Write the field of one frame."""
         for step in self.steps(field, previous, memory, rate):
-            step.write(field[step.place.where], coder)
+            step.write(step.place.take(field), coder)
 
     @staged("vectors")
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSource) -> Tensor:
         """Read the field of one frame."""
-        field = torch.zeros_like(previous)
+        field = torch.zeros(previous.shape, dtype=previous.dtype, device=previous.device)
         for step in self.steps(field, previous, memory, rate):
-            field[step.place.where] = step.read(coder)
+            step.place.put(field, step.read(coder))
         return field
 
     def steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
@@ -184,56 +221,64 @@ class Motion(nn.Module):
         side = F.relu(self.side(memory))
         quality = rate[:, None, None, None].float() / RATES - 0.5
         for place in pyramid(field, previous):
-            base, age = place.base, place.prediction.age
-            moved = (displacement(place.speeds, age) - base[:, :2]).float().clamp(-64, 64) / 8
+            age = place.prediction.age
+            moved = (place.moved[1:] - place.moved[:1]).float().clamp_(-64, 64).mul_(1 / 8)
             ages = (place.near[:, :, 2:] - age).float()
-            features = torch.cat([_beside(moved), quality.expand_as(age), _beside(ages), age.float()], 1)
-            features = torch.cat([features.to(side.dtype), side[place.where]], 1)
-            wrong, merge, scale = self.grid(self.estimators[place.kind](features).float()).split((1, NEAR, 3), 1)
-            yield Step(place, wrong, merge, scale)
+            features = (_beside(moved), quality.expand_as(age), _beside(ages), age.float(), place.take(side))
+            x = torch.cat([feature.to(side.dtype) for feature in features], 1)
+            yield Step(place, self.grid(self.estimators[place.cells.kind](x).float()))
 
 
 def _beside(tensors: Tensor) -> Tensor:
-    """Those of all neighbours as channels: (N, B, C, h, w) -> (B, N·C, h, w)."""
+    """Those of all neighbours as channels: (N, B, C, 1, n) -> (B, N·C, 1, n)."""
     return tensors.transpose(0, 1).flatten(1, 2)
 
 
 def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
-    """The order in which a field is coded. A place is predicted from what `field` holds when it is asked for."""
-    every = slice(None)
-
-    def place(kind: int, rows: slice, columns: slice, around: Tensor | None) -> Place:
-        where = (every, every, rows, columns)
-        past = previous[where][None]
-        near = past.repeat(NEAR, 1, 1, 1, 1) if around is None else torch.cat([around, past])
+    """The order in which a contiguous field is coded. A place is predicted from what `field` holds when it is asked for."""
+    known, past = field.view(*field.shape[:2], -1), previous.flatten(2)
+    for cells in order(*field.shape[2:], field.device):
+        near = past.index_select(2, cells.where)[None]
+        if len(cells.around):
+            around = known.index_select(2, cells.around).unflatten(2, (NEAR - 1, -1)).permute(2, 0, 1, 3)
+            near = torch.cat([around, near])
+        near = near.expand(NEAR, -1, -1, -1)[:, :, :, None]
         speeds = velocity(near)
-        prediction = Prediction(speeds.median(0).values, near[:, :, 2:].median(0).values)
-        return Place(kind, where, near, speeds, prediction)
+        speed, age = torch.cat([speeds, near[:, :, 2:]], 2).median(0).values.split((2, 1), 1)
+        yield Place(cells, near, Prediction(speed, age), displacement(torch.cat([speed[None], speeds]), age))
 
-    top = LEVELS[0]
-    yield place(0, slice(0, None, top), slice(0, None, top), None)
+
+@lru_cache(maxsize=8)
+def order(height: int, width: int, device: torch.device) -> tuple[Cells, ...]:
+    """The steps in which fields of a size are coded: every eighth block, then those in between, level by level."""
+    number = np.arange(height * width).reshape(height, width)
+
+    def cells(kind: int, grid: np.ndarray, *parts: tuple[int, int, tuple[tuple[int, int], ...]]) -> Cells:
+        """Every second block of a grid from the given row and column on, with neighbours at the given offsets; these are reflected at the border."""
+        where, around = [], []
+        for row, column, offsets in parts:
+            rows, columns = (np.arange(first, size, 2) for first, size in zip((row, column), grid.shape))
+            where.append(grid[np.ix_(rows, columns)].reshape(-1))
+            near = [grid[np.ix_(_reflected(rows + down, len(grid)), _reflected(columns + right, grid.shape[1]))].reshape(-1) for down, right in offsets]
+            around.append(np.stack(near))
+        ends = np.cumsum([0, *map(len, where)]).tolist()
+        joined = (torch.from_numpy(np.concatenate(arrays, -1).reshape(-1)).to(device) for arrays in (where, around))
+        return Cells(kind, *joined, tuple(slice(*pair) for pair in pairwise(ends)))
+
+    top = torch.from_numpy(number[:: LEVELS[0], :: LEVELS[0]].reshape(-1)).to(device)
+    steps = [Cells(0, top, top[:0], (slice(None),))]
     for level, s in enumerate(LEVELS[1:]):
-        diagonal, cross = 1 + 2 * level, 2 + 2 * level
-        even, odd = slice(0, None, 2 * s), slice(s, None, 2 * s)
-        tall, wide = (-(-size // s) > 1 for size in field.shape[2:])  # are there odd rows, odd columns?
+        grid = number[::s, ::s]
+        tall, wide = (size > 1 for size in grid.shape)  # are there odd rows, odd columns?
         if tall and wide:
-            yield place(diagonal, odd, odd, _around(field[..., ::s, ::s], 1, 1, ((-1, -1), (-1, 1), (1, -1), (1, 1))))
+            steps.append(cells(1 + 2 * level, grid, (1, 1, ((-1, -1), (-1, 1), (1, -1), (1, 1)))))
         upright, flat = ((-1, 0), (1, 0)), ((0, -1), (0, 1))
         plus = (*(upright if tall else flat), *(flat if wide else upright))
-        if tall:
-            yield place(cross, odd, even, _around(field[..., ::s, ::s], 1, 0, plus))
-        if wide:
-            yield place(cross, even, odd, _around(field[..., ::s, ::s], 0, 1, plus))
+        crosses = [(row, column, plus) for row, column, exists in ((1, 0, tall), (0, 1, wide)) if exists]
+        if crosses:
+            steps.append(cells(2 + 2 * level, grid, *crosses))
+    return tuple(steps)
 
 
-def _around(grid: Tensor, row: int, column: int, offsets: tuple[tuple[int, int], ...]) -> Tensor:
-    """Neighbours, at the given offsets, of every second vector from (row, column); reflected at the border: (N, B, 3, h, w)."""
-    rows, columns = (_lines(first, tuple(parts), size, grid.device) for first, parts, size in zip((row, column), zip(*offsets), grid.shape[2:]))
-    return grid[:, :, rows[:, :, None], columns[:, None]].permute(2, 0, 1, 3, 4)
-
-
-@lru_cache(maxsize=256)
-def _lines(first: int, offsets: tuple[int, ...], size: int, device: torch.device) -> Tensor:
-    """Every second place of a line of `size` from the first on, moved by each offset: (N, count)."""
-    place = torch.arange(first, size, 2, device=device) + torch.tensor(offsets, device=device)[:, None]
-    return torch.where(place < 0, 1, torch.where(place >= size, size - 2, place))
+def _reflected(places: np.ndarray, size: int) -> np.ndarray:
+    return np.where(places < 0, 1, np.where(places >= size, size - 2, places))

@@ -1,6 +1,7 @@
 """Pictures as the networks see them: 8-bit 4:2:0 planes un-shuffled into 96 channels at 1/8 resolution."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,6 +9,9 @@ from torch.nn import functional as F
 
 ALIGN = 16
 """Pictures are padded at the right and bottom to a multiple of this many luma samples."""
+
+BORDER = 24
+"""Luma samples around a picture that motion compensation may read, which repeat its border; half as many of chroma."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,13 @@ class Planes:
     def rounded(self) -> "Planes":
         """The 8-bit picture that a decoder shows and predicts from."""
         return Planes(*(plane.round().clamp(0, 255) for plane in (self.y, self.u, self.v)))
+
+    @cached_property
+    def bordered(self) -> tuple[Tensor, Tensor]:
+        """Of an 8-bit picture, with the border around it: luma (B, 1, H + 2·BORDER, W + 2·BORDER) and chroma (B, 2, H/2 + BORDER, W/2 + BORDER), as bytes."""
+        chroma = torch.cat([self.u, self.v], 1)
+        luma, chroma = (F.pad(plane, (border,) * 4, mode="replicate") for plane, border in ((self.y, BORDER), (chroma, BORDER // 2)))
+        return luma.to(torch.uint8), chroma.to(torch.uint8)
 
     def detach(self) -> "Planes":
         return Planes(self.y.detach(), self.u.detach(), self.v.detach())

@@ -99,15 +99,13 @@ class References:
     def __len__(self) -> int:
         return len(self.order)
 
-    def windows(self, fields: Tensor, block: int, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+    def windows(self, fields: Tensor, block: int, rows: Tensor, columns: Tensor) -> Tensor:
         """The windows that vectors point to: (K, B, 3, h, w) -> (K, B, h, w, window, window) uint8; window = block + 2·OVERLAP.
 
-        With slices, the fields have vectors of these rows and columns of blocks only.
+        The vectors are of blocks in these rows and columns of blocks, which broadcast to (h, w).
         """
-        places = ((s.start or 0) * block - OVERLAP for s in (rows, columns))
-        steps = ((s.step or 1) * block for s in (rows, columns))
         window = block + 2 * OVERLAP
-        lines = _lines(fields, self.order, window, self.planes.shape[1:], *zip(places, steps))
+        lines = _lines(fields, self.order, window, self.planes.shape[1:], rows * block - OVERLAP, columns * block - OVERLAP)
         samples = self.planes.as_strided((self.planes.numel() - window + 1, window), (1, 1))
         return samples.index_select(0, lines.reshape(-1)).view(*lines.shape, window)
 
@@ -118,27 +116,20 @@ def _order(order: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 @fused_on_cpu
-def _lines(
-    fields: Tensor, order: Tensor, window: int, shape: tuple[int, ...], down: tuple[int, int], across: tuple[int, int]
-) -> Tensor:
+def _lines(fields: Tensor, order: Tensor, window: int, shape: tuple[int, ...], rows: Tensor, columns: Tensor) -> Tensor:
     """Where each line of the windows that vectors point to begins in planes of this shape: (K, B, 3, h, w) -> (K, B, h, w, window).
 
-    `down` and `across` tell the first window's place and the distance to the next.
+    `rows` and `columns` tell the windows' places without vectors.
     """
     batch, count, tall, wide = shape
-    device = fields.device
-    rows, columns = (
-        torch.arange(size, device=device, dtype=torch.int32) * step + first
-        for size, (first, step) in zip(fields.shape[-2:], (down, across))
-    )
     far = MARGIN - window  # a window that lies further outside looks the same
     dy, dx, age = fields.unbind(2)
-    y = (rows[:, None] + (dy >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
+    y = (rows + (dy >> 2)).clamp(-MARGIN, tall - 2 * MARGIN + far) + MARGIN
     x = (columns + (dx >> 2)).clamp(-MARGIN, wide - 2 * MARGIN + far) + MARGIN
     phase = (dy & 3) * 4 + (dx & 3)
-    picture = order[age.clamp(max=len(order) - 1)] * batch + torch.arange(batch, device=device, dtype=torch.int32)[:, None, None]
+    picture = order[age.clamp(max=len(order) - 1)] * batch + torch.arange(batch, device=fields.device, dtype=torch.int32)[:, None, None]
     start = ((picture * count + phase) * tall + y) * wide + x  # (K, B, h, w)
-    return start[..., None] + torch.arange(window, device=device, dtype=torch.int32) * wide
+    return start[..., None] + torch.arange(window, device=fields.device, dtype=torch.int32) * wide
 
 
 def phases(plane: Tensor) -> Tensor:
@@ -293,7 +284,7 @@ class Search:
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
-        field = field.clone()
+        field = field.clone(memory_format=torch.contiguous_format)
         steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
         return self._prune(small, field, steps, multiplier)
 
@@ -301,10 +292,11 @@ class Search:
         """Go through the field as it will be coded, and take the prediction, or a vector near, where the better vector is not worth its bits."""
         for step in steps:
             place = step.place
-            rows, columns = place.where[2:]
-            fields = torch.cat([field[place.where][None], place.candidates])
-            errors = self._errors(current[:, rows, columns], fields, multiplier, rows, columns)
-            field[place.where] = _best(fields, errors + PRICE * step.bits(fields))
+            where, wide = place.cells.where, field.shape[3]
+            fields = torch.cat([place.take(field)[None], place.candidates])
+            windows = current.flatten(1, 2).index_select(1, where)[:, None]
+            errors = self._errors(windows, fields, multiplier, (where // wide).int(), (where % wide).int())
+            place.put(field, _best(fields, errors + PRICE * step.bits(fields)))
         return field
 
     def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor) -> Tensor:
@@ -322,19 +314,26 @@ class Search:
             field = best(field + _moves(ring, step, field.device))
         return field
 
-    def _errors(self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+    def _errors(self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
         """Bits that the errors of blocks are worth: vectors (K, B, 3, h, w) -> (K, B, h, w).
 
         Args:
             current: the picture in windows, (B, h, w, window, window).
             multiplier: λ of each sample, (B,).
-            rows, columns: which blocks these are.
+            rows, columns: which blocks these are, if not all: they broadcast to (h, w).
         """
-        window = current.shape[-1]
-        weights = _weights(window, current.device)
-        most = max(1, AT_ONCE // current.numel()) if current.device.type == "cpu" else len(fields)
+        window, device = current.shape[-1], current.device
+        weights = _weights(window, device)
+        rows = _numbers(fields.shape[-2], device)[:, None] if rows is None else rows
+        columns = _numbers(fields.shape[-1], device) if columns is None else columns
+        most = max(1, AT_ONCE // current.numel()) if device.type == "cpu" else len(fields)
         parts = (self.references.windows(part, window - 2 * OVERLAP, rows, columns) for part in fields.split(most))
         return torch.cat([_errors(found, current, weights, multiplier) for found in parts])
+
+
+@lru_cache(maxsize=64)
+def _numbers(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, dtype=torch.int32, device=device)
 
 
 def _best(fields: Tensor, costs: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.fusion import fused_on_cpu
-from models.picture import Planes
+from models.picture import BORDER, Planes
 from models.stages import staged
 from models.vectors import displacement, velocity
 
@@ -25,6 +25,9 @@ LUMA_TAPS = (
     (0, 1, -5, 17, 58, -10, 4, -1),
 )
 """Quarter-sample interpolation of ITU-T H.265, 8.5.3.3.3.2; every row sums to 64."""
+
+AT_ONCE = 1 << 13
+"""Blocks times their size in samples that a processor compensates at a time, so that they stay in its caches."""
 
 CHROMA_TAPS = (
     (0, 64, 0, 0),
@@ -51,51 +54,63 @@ def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device)
 
 
 @lru_cache(maxsize=8)
-def _weights(block: int, device: torch.device) -> Tensor:
-    """The weight of a block's vector over its block and half a block around it: (2·block, 2·block), of (2·block)²."""
+def _weights(block: int, count: int, device: torch.device) -> Tensor:
+    """The weight of a block's vector over its block and half a block around it, of samples in 1/64 of P planes: (2·block · P · 2·block,)."""
     place = torch.arange(2 * block, device=device)
     line = torch.minimum(2 * place + 1, 4 * block - 1 - 2 * place).float()
-    return line[:, None] * line
+    return (line[:, None, None] * line / (64 * (2 * block) ** 2)).expand(-1, count, -1).reshape(-1)
 
 
-def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int) -> Tensor:
-    """Planes predicted from overlapped blocks of N pictures: (B, N, P, H, W) -> (B, P, H, W), in exact multiples of 2^-14.
+def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int, border: int) -> Tensor:
+    """Planes predicted from overlapped blocks of N pictures: (N, B, P, H + 2·border, W + 2·border) uint8 -> (B, P, H, W), in exact multiples of 2^-14.
 
     Every block predicts a window that reaches half a block beyond it on all sides; windows are weighted and added.
-    A ring of blocks around the picture repeats those at the border.
+    A ring of blocks around the picture repeats those at the border. A processor works on some rows of blocks at a time.
     """
-    batch, pictures, count, height, width = planes.shape
+    pictures, batch, count, tall, wide = planes.shape
     parts = len(taps).bit_length() - 1  # a whole sample is 2^parts units of the vectors
     size, before = 2 * block, len(taps[0]) // 2 - 1
     line = size + len(taps[0]) - 1  # samples that one line of a window is interpolated from
     ring = F.pad(vectors.float(), (1, 1, 1, 1), mode="replicate").int()  # (B, 3, h + 2, w + 2)
     rows, columns = ring.shape[2:]
-    first = -block - block // 2 - before  # where the window of the ring's first block is read, without a vector
-    down = torch.arange(rows, device=planes.device, dtype=torch.int32)[:, None] * block + first + (ring[:, 0] >> parts)
-    right = torch.arange(columns, device=planes.device, dtype=torch.int32) * block + first + (ring[:, 1] >> parts)
-
+    first = border - block - block // 2 - before  # where the window of the ring's first block is read, without a vector
     # Beyond the border the nearest sample repeats; so windows that lie wholly outside may all begin at the same place.
-    padded = F.pad(planes.flatten(1, 2), (line, line, line, line), mode="replicate").reshape(-1)
-    tall, wide = height + 2 * line, width + 2 * line
-    start = (down.clamp(-line, height) + line) * wide + right.clamp(-line, width) + line  # (B, h + 2, w + 2)
-    picture = torch.arange(batch, device=planes.device)[:, None, None] * pictures + ring[:, 2].clamp(max=pictures - 1)
-    plane = picture[:, None] * count + torch.arange(count, device=planes.device)[:, None, None]  # (B, P, h + 2, w + 2)
-    lines = (plane * (tall * wide) + start[:, None]).reshape(-1, 1) + torch.arange(line, device=planes.device) * wide
-    windows = padded.as_strided((padded.numel() - line + 1, line), (1, 1))[lines]  # (N, line, line)
+    down = (_steps(rows, block, first, planes.device)[:, None] + (ring[:, 0] >> parts)).clamp_(0, tall - line)
+    right = (_steps(columns, block, first, planes.device) + (ring[:, 1] >> parts)).clamp_(0, wide - line)
+    picture = ring[:, 2].clamp(max=pictures - 1) * batch + _steps(batch, 1, 0, planes.device)[:, None, None]
+    start = (picture * (count * tall) + down) * wide + right  # (B, h + 2, w + 2)
+    beside = _steps(line, wide, 0, planes.device)[:, None] + _steps(count, tall * wide, 0, planes.device)
+    samples = planes.as_strided((planes.numel() - line + 1, line), (1, 1))
+    phases = ring[:, :2] & ((1 << parts) - 1)
+    filters, weights = _filters(taps, size, planes.device), _weights(block, count, planes.device)
 
-    def interpolate(axis: int) -> Tensor:
-        phase = (ring[:, axis] & ((1 << parts) - 1)).long()[:, None].expand(batch, count, rows, columns)
-        return _filters(taps, size, planes.device)[phase.reshape(-1)]  # (N, size, line)
+    def windows(some: slice) -> Tensor:
+        """What blocks of some rows predict, weighted: (B, rows, w + 2, 2, block, P, 2, block)."""
+        lines = start[:, some].reshape(-1, 1) + beside.view(-1)
+        read = samples.index_select(0, lines.view(-1)).view(-1, line, count * line).float()
+        vertical, horizontal = (filters.index_select(0, phase[:, some].reshape(-1)) for phase in phases.unbind(1))  # (K, size, line)
+        with torch.autocast(planes.device.type, enabled=False):  # integers below 2^24: exact in float32
+            found = torch.bmm(torch.bmm(vertical, read).view(-1, size * count, line), horizontal.mT)
+        return found.view(-1, weights.numel()).mul_(1 / 64).round_().mul_(weights).view(batch, -1, columns, 2, block, count, 2, block)
 
-    with torch.autocast(planes.device.type, enabled=False):  # integers below 2^24: exact in float32
-        windows = torch.bmm(torch.bmm(interpolate(0), windows), interpolate(1).mT)
-    windows = windows.div_(64).round_().mul_(_weights(block, planes.device))
-    quarters = windows.view(batch, count, rows, columns, 2, block, 2, block)
-    bands = quarters[:, :, :-1, :, 1] + quarters[:, :, 1:, :, 0]  # (B, P, h + 1, w + 2, block, 2, block)
-    tiles = bands[:, :, :, :-1, :, 1] + bands[:, :, :, 1:, :, 0]  # (B, P, h + 1, w + 1, block, block)
-    whole = tiles.transpose(3, 4).reshape(batch, count, (rows - 1) * block, (columns - 1) * block)
-    half = block // 2  # tiles begin half a block outside the picture
-    return whole[:, :, half : half + height, half : half + width] / (64 * size * size)
+    whole = torch.empty(batch, count, rows - 1, block, columns - 1, block, device=planes.device)
+    tiles, above = whole.permute(0, 2, 4, 3, 1, 5), None  # (B, h + 1, w + 1, block, P, block), which begin half a block outside the picture
+    some = rows if planes.is_cuda else max(1, AT_ONCE // (batch * columns * block))
+    for top in range(0, rows, some):
+        upper, lower = windows(slice(top, top + some)).unbind(3)  # each (B, rows, w + 2, block, P, 2, block)
+        upper[:, 1:] += lower[:, :-1]
+        if above is not None:
+            upper[:, 0] += above
+        above, bands = lower[:, -1], upper[:, int(top == 0) :]
+        bottom = min(top + some, rows) - 1
+        torch.add(bands[:, :, :-1, :, :, 1], bands[:, :, 1:, :, :, 0], out=tiles[:, bottom - bands.shape[1] : bottom])
+    half = block // 2
+    return whole.view(batch, count, (rows - 1) * block, (columns - 1) * block)[..., half : half + tall - 2 * border, half : half + wide - 2 * border]
+
+
+@lru_cache(maxsize=256)
+def _steps(count: int, step: int, first: int, device: torch.device) -> Tensor:
+    return torch.arange(count, dtype=torch.int32, device=device) * step + first
 
 
 @staged("motion compensation")
@@ -104,9 +119,9 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
 
     Ages beyond the oldest picture mean that one.
     """
-    luma = torch.stack([picture.y for picture in references], 1)
-    chroma = torch.stack([torch.cat([picture.u, picture.v], 1) for picture in references], 1)
-    return Planes(_compensate(luma, vectors, LUMA_TAPS, BLOCK), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2).split(1, 1))
+    luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in references)))
+    y = _compensate(luma, vectors, LUMA_TAPS, BLOCK, BORDER)
+    return Planes(y, *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
 
 
 @staged("context")

@@ -62,7 +62,7 @@ def test_every_vector_is_coded_once(motion: Motion, height: int, width: int) -> 
     seen = torch.zeros(1, 1, height, width, dtype=torch.int32)
     zero = field("zero", height, width)
     for step in motion.steps(zero, zero, memory(height, width), RATE):
-        seen[step.place.where] += 1
+        step.place.put(seen, step.place.take(seen) + 1)
     assert (seen == 1).all()
 
 
@@ -91,7 +91,7 @@ def test_smooth_fields_are_cheap(motion: Motion) -> None:
 
 def test_what_repeats_the_frame_before_has_no_differences(motion: Motion) -> None:
     wild = field("pan", 10, 12)
-    assert all((wild[step.place.where] == step.place.base).all() for step in motion.steps(wild, wild, memory(10, 12), RATE))
+    assert all((step.place.take(wild) == step.place.base).all() for step in motion.steps(wild, wild, memory(10, 12), RATE))
 
 
 def test_blocks_that_move_alike_are_predicted_whatever_their_age(motion: Motion) -> None:
@@ -99,7 +99,7 @@ def test_blocks_that_move_alike_are_predicted_whatever_their_age(motion: Motion)
     age = torch.randint(0, REFERENCES, (1, 1, 10, 12), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
     pan = torch.cat([2 * (age + 1), -6 * (age + 1), age], 1)
     for step in motion.steps(pan, pan, memory(10, 12), RATE):
-        assert not step.place.difference(pan[step.place.where])[:, :2].any()
+        assert not step.place.difference(step.place.take(pan))[:, :2].any()
 
 
 def test_each_vector_near_is_asked_for_once(motion: Motion) -> None:
