@@ -62,4 +62,4 @@ class Stack(nn.Module):
         return self.strength(self.body(x) - x, rate)
 
     def forward(self, x: Tensor, rate: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        return self.grid(x + self.change(x, rate))
+        return self.grid.clamp(x + self.change(x, rate))

@@ -10,6 +10,7 @@ take probabilities as floating point, and tables of integers are what a stream n
 import importlib.machinery
 import importlib.util
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
 from typing import Protocol
@@ -78,30 +79,35 @@ def integers(values: Tensor | np.ndarray) -> np.ndarray:
     return values.reshape(-1).astype(np.int32, copy=False)
 
 
-def _checked(indexes: Tensor | np.ndarray) -> np.ndarray:
-    """Flat table indexes, known to be in range: the coder itself would read out of bounds."""
-    index = integers(indexes)
-    if len(index) and not 0 <= index.min() <= index.max() <= BYTES:
+def _check(indexes: np.ndarray) -> None:
+    """Refuse what names no table: the coder itself would read out of bounds."""
+    if len(indexes) and indexes.view(np.uint32).max() > BYTES:
         raise ValueError("a symbol has no table of frequencies")
-    return index
 
 
-Asked = tuple[list[int], list[list[int]], list[int], list[int]]
+@dataclass(frozen=True)
+class _Asked:
+    """Those tables only that indexes name: the coder copies all that it is given at every call."""
 
+    names: list[int]  # ascending
+    places: np.ndarray  # uint8, for each symbol, among the names
 
-def _asked(indexes: np.ndarray, offsets: bool = True) -> Asked:
-    """Indexes into those tables only that they name, and these tables: the coder copies all that it is given at every call."""
-    tables = load()
-    used = np.flatnonzero(np.bincount(indexes, minlength=BYTES + 1))
-    place = np.zeros(BYTES + 1, np.uint8)
-    place[used] = np.arange(len(used))
-    names = used.tolist()
-    return (
-        list(place[indexes].tobytes()),
-        [tables.cumulative[name] for name in names],
-        [tables.lengths[name] for name in names],
-        [tables.offsets[name] if offsets else 0 for name in names],
-    )
+    @classmethod
+    def of(cls, indexes: np.ndarray) -> "_Asked":
+        names = np.bincount(indexes).nonzero()[0]
+        place = np.zeros(BYTES + 1, np.uint8)
+        place[names] = np.arange(len(names))
+        return cls(names.tolist(), place[indexes])
+
+    def tables(self) -> tuple[list[int], list[list[int]], list[int], list[int]]:
+        """As the coder takes them: which one each symbol has, cumulative frequencies, their counts, and the smallest symbols."""
+        tables = load()
+        return (
+            list(self.places.tobytes()),
+            [tables.cumulative[name] for name in self.names],
+            [tables.lengths[name] for name in self.names],
+            [tables.offsets[name] for name in self.names],
+        )
 
 
 class SymbolSink(Protocol):
@@ -131,8 +137,8 @@ class SymbolEncoder:
         Raises:
             ValueError: a symbol or an index is out of range, as when networks do not give numbers.
         """
-        values = integers(symbols)
-        index = _checked(indexes)
+        values, index = integers(symbols), integers(indexes)
+        _check(index)
         if len(values) and not -(1 << 15) <= values.min() <= values.max() < 1 << 15:
             raise ValueError("a symbol does not fit 16 bits")
         reach = load().reaches[index]
@@ -150,7 +156,7 @@ class SymbolEncoder:
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
-        return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), *_asked(indexes))
+        return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), *_Asked.of(indexes).tables())
 
 
 class SymbolDecoder:
@@ -180,11 +186,19 @@ class SymbolDecoder:
         Raises:
             ValueError: more symbols than a frame can have, or an index is out of range, as when networks do not give numbers.
         """
-        index = _checked(indexes)
-        symbols = self._next(index)
-        escaped = np.abs(symbols) > load().reaches[index]
+        index = integers(indexes)
+        _check(index)
+        if not len(index):
+            return np.zeros(indexes.shape, np.int32)
+        asked = _Asked.of(index)
+        found = self._next(asked)
+        if asked.names[0] >= SCALES:  # flags and bytes are as they are
+            return found.astype(np.int32).reshape(indexes.shape)
+        reach = load().reaches[asked.names].astype(found.dtype)[asked.places]
+        symbols = np.subtract(found, reach, dtype=np.int32)
+        escaped = symbols > reach
         if escaped.any():
-            extra = self._next(np.full(2 * int(escaped.sum()), BYTES, np.int32))
+            extra = self._next(_Asked.of(np.full(2 * int(escaped.sum()), BYTES, np.int32)))
             symbols[escaped] = extra.astype(np.uint8).view("<i2")
         return symbols.reshape(indexes.shape)
 
@@ -193,13 +207,12 @@ class SymbolDecoder:
         return torch.from_numpy(self.take(indexes.to("cpu", torch.int32).numpy())).to(indexes.device)
 
     @staged("entropy coding")
-    def _next(self, indexes: np.ndarray) -> np.ndarray:
-        self._left -= len(indexes)
+    def _next(self, asked: _Asked) -> np.ndarray:
+        """Symbols, counted from the smallest one of their table."""
+        self._left -= len(asked.places)
         if self._left < 0:
             raise ValueError("the payload holds more symbols than a picture of this size can have")
-        if not len(indexes):
-            return np.zeros(0, np.int32)
-        asked = _asked(indexes, offsets=False)  # so that symbols are not negative, and most fit bytes: lists become arrays fastest that way
-        symbols = self._decoder.decode_stream(*asked)
-        small = max(asked[2]) <= 256
-        return (np.frombuffer(bytes(symbols), np.uint8) if small else np.array(symbols, np.int32)) + load().starts[indexes]
+        places, cumulative, lengths, _ = asked.tables()
+        symbols = self._decoder.decode_stream(places, cumulative, lengths, [0] * len(lengths))
+        # None is negative, and most fit bytes: lists become arrays fastest that way.
+        return np.frombuffer(bytes(symbols), np.uint8) if max(lengths) <= 256 else np.array(symbols, np.int32)

@@ -116,14 +116,18 @@ class Grid(Exact):
             return rounded(x, 2.0**self.bits, -self.limit, self.limit) * 2.0**-self.bits
         return (x.float() + self.anchor).sub_(self.anchor).clamp_(-self.largest, self.largest)
 
+    def clamp(self, x: Tensor) -> Tensor:
+        """The same for an x that is on the grid, but may be too large."""
+        return x.clamp(-self.largest, self.largest) if self.exact else x
+
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """x, which is on the grid, plus y rounded to it."""
+        """x, which is on the grid, plus y rounded to it; y is not needed any more."""
         if not self.exact:
             return x + y
         if torch.is_grad_enabled() and y.requires_grad:
             y = rounded(y, 2.0**self.bits, -EXACT_SUM, EXACT_SUM) * 2.0**-self.bits
             return (x + y).clamp(-self.largest, self.largest)
-        return (y.float() + self.anchor).sub_(self.anchor).add_(x).clamp_(-self.largest, self.largest)
+        return y.float().add_(self.anchor).sub_(self.anchor).add_(x).clamp_(-self.largest, self.largest)
 
 
 class Convolution(Exact):
@@ -432,7 +436,12 @@ class RateGain(RateTable):
     def forward(self, x: Tensor, rate: Tensor) -> Tensor:
         """Scale the channels of x (B, C, H, W); a bfloat16 activation is not promoted to float32."""
         vector = self.vector(rate)
-        return self.grid(x * vector) if self.exact else x * vector.to(x.dtype)
+        if not self.exact:
+            return x * vector.to(x.dtype)
+        if self.prepared is None:
+            return self.grid(x * vector)
+        anchored = torch.addcmul(torch.full_like(vector, self.grid.anchor), x, vector)  # products are exact, so this rounds them
+        return self.grid.clamp(anchored.sub_(self.grid.anchor))
 
 
 @lru_cache(maxsize=8)

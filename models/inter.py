@@ -67,7 +67,7 @@ class Inter(nn.Module):
             context = context + switch[:, None, None, None].to(context.dtype) * self.filter(context, rate)
         elif switch:
             context = context + self.filter(context, rate)
-        return self.hold(context)
+        return self.hold.clamp(context)
 
     @staged("reconstruction")
     def reconstruct(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
@@ -77,4 +77,4 @@ class Inter(nn.Module):
         """
         x = self.head(context, rate)
         release = self.part(self.release(x).float().clamp(0, 1))
-        return self.grid(reference - self.grid(release * reference) + self.residual(x).float() + detail.float())
+        return self.grid.clamp(self.residual(x).float() + detail.float() + reference - self.grid(release * reference))

@@ -64,7 +64,8 @@ class Place:
     @cached_property
     def distinct(self) -> Tensor:
         """Where each neighbour is neither the prediction nor a neighbour before it: (N, B, 1, 1, n)."""
-        same = (self.near[:, None] == self.candidates[None, :-1]).all(3, keepdim=True)
+        numbers = _numbers(self.candidates)
+        same = numbers[1:, None] == numbers[None, :-1]
         return ~(same & _before(same.device)).any(1)
 
     def take(self, field: Tensor) -> Tensor:
@@ -84,6 +85,12 @@ class Place:
         age = (self.prediction.age + difference[:, 2:]).clamp(0, REFERENCES - 1)
         moved = displacement(self.prediction.speed, age) + difference[:, :2]
         return torch.cat([moved.clamp(-LIMIT, LIMIT - 1), age], 1)
+
+
+def _numbers(vectors: Tensor) -> Tensor:
+    """One number for every vector: (..., 3, 1, n) -> (..., 1, 1, n)."""
+    down, right, age = vectors.long().split(1, -3)
+    return (down << 20) + (right << 3) + age
 
 
 @lru_cache(maxsize=8)
@@ -128,7 +135,7 @@ class Step:
     def write(self, vectors: Tensor, coder: SymbolSink) -> None:
         """Write vectors (B, 3, 1, n)."""
         place = self.place
-        whole = place.difference(vectors), (place.near == vectors).all(2, keepdim=True), place.distinct, self._indexes()
+        whole = place.difference(vectors), _numbers(place.near) == _numbers(vectors), place.distinct, self._indexes()
         for differences, sames, distinct, indexes in self._parts(*whole):
             left = (differences != 0).any(1, keepdims=True)
             coder.write(left, indexes[:, :1])
@@ -244,8 +251,16 @@ def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
             near = torch.cat([around, near])
         near = near.expand(NEAR, -1, -1, -1)[:, :, :, None]
         speeds = velocity(near)
-        speed, age = torch.cat([speeds, near[:, :, 2:]], 2).median(0).values.split((2, 1), 1)
+        speed, age = median(torch.cat([speeds, near[:, :, 2:]], 2)).split((2, 1), 1)
         yield Place(cells, near, Prediction(speed, age), displacement(torch.cat([speed[None], speeds]), age))
+
+
+def median(values: Tensor) -> Tensor:
+    """Of five, by comparisons only: many times as fast as PyTorch's. (5, ...) -> (...)."""
+    a, b, c, d, e = values
+    low = torch.maximum(torch.minimum(a, b), torch.minimum(c, d))
+    high = torch.minimum(torch.maximum(a, b), torch.maximum(c, d))
+    return torch.maximum(torch.minimum(low, high), torch.minimum(torch.maximum(low, high), e))
 
 
 @lru_cache(maxsize=8)

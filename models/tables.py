@@ -36,7 +36,6 @@ class Tables:
     cumulative: list[list[int]]
     lengths: list[int]
     offsets: list[int]  # first symbol of each table
-    starts: np.ndarray  # (129,) int32, the same
     reaches: np.ndarray  # (129,) int32, the largest symbol of each that is not escaped; tables without an escape reach beyond any
 
 
@@ -51,7 +50,7 @@ def load() -> Tables:
     cumulative = [part.tolist() for part in np.split(flat, np.cumsum(lengths)[:-1])]
     reaches = [(length - 4) // 2 for length in lengths[:SCALES]]  # zero, both signs, the escape, both ends, the empty interval
     offsets = [-reach for reach in reaches] + [0] * (FLAGS + 1)
-    return Tables(cumulative, lengths, offsets, np.array(offsets, np.int32), np.array(reaches + [1 << 20] * (FLAGS + 1), np.int32))
+    return Tables(cumulative, lengths, offsets, np.array(reaches + [1 << 20] * (FLAGS + 1), np.int32))
 
 
 def build() -> list[list[int]]:

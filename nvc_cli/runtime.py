@@ -99,5 +99,5 @@ def _keep_freed_memory() -> None:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL(None)
-            libc.mallopt(mmap_threshold, 1 << 30)
+            libc.mallopt(mmap_threshold, 1 << 25)  # it takes no more
             libc.mallopt(trim_threshold, 1 << 30)
