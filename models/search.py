@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.backends import Float32, Int8, Sums, choose_backend
 from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.motion import Place, Step, pyramid
 from models.presets import lagrangian
@@ -29,6 +30,9 @@ SWEEPS = 4
 
 MARGIN = 40
 """Samples around the reference that blocks may be read from."""
+
+SPREAD = 1.6
+"""The variance that errors of a mean size are taken to have, in parts of that size's square; of a normal distribution π/2."""
 
 OVERLAP = 2
 """Samples around a block that its vector is judged by as well, less toward the outside: compensation overlaps, too."""
@@ -157,25 +161,45 @@ def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:
 
 
 def windows(plane: Tensor, block: int) -> Tensor:
-    """The windows of a plane's blocks: (B, H, W) -> (B, H/block, W/block, window, window)."""
-    plane = F.pad(plane[:, None], (OVERLAP,) * 4, mode="replicate")[:, 0]
+    """The windows of the blocks of a plane of 8 bits: (B, H, W) -> (B, H/block, W/block, window, window) uint8."""
+    plane = F.pad(plane[:, None], (OVERLAP,) * 4, mode="replicate")[:, 0].to(torch.uint8)
     return plane.unfold(1, block + 2 * OVERLAP, block).unfold(2, block + 2 * OVERLAP, block).contiguous()
 
 
 @lru_cache(maxsize=8)
 def _weights(window: int, device: torch.device) -> Tensor:
-    """What the error of each sample of a window counts; blocks side by side add up to 1: (window, window)."""
+    """What the error of each sample of a window counts, in 1/64; blocks side by side add up to 1: (window²,)."""
     place = torch.arange(window, device=device)
-    line = ((torch.minimum(place, window - 1 - place) + 0.5) / (2 * OVERLAP)).clamp(max=1)
-    return line[:, None] * line
+    line = (2 * torch.minimum(place, window - 1 - place) + 1).clamp(max=4 * OVERLAP).float() * (2 / OVERLAP)
+    return (line[:, None] * line).flatten()
+
+
+@lru_cache(maxsize=8)
+def _weigh(window: int, device: torch.device) -> Float32 | Int8:
+    """The weighted sum of the bytes of a window, as a convolution of them as channels; exact."""
+    weights, one = _weights(window, device), torch.ones(1, device=device)
+    return choose_backend(device)(Sums(weights[None, :, None, None], 0 * one, one / 64, torch.ones_like(weights), 0, None, 1, 0, 1))
 
 
 @fused_for_any_shape
-def _errors(found: Tensor, current: Tensor, weights: Tensor, multiplier: Tensor) -> Tensor:
-    """Bits that the errors of windows (K, B, h, w, window, window) are worth: (K, B, h, w)."""
-    count = (current.shape[-1] - 2 * OVERLAP) ** 2
-    variance = (found.float() - current).square_().flatten(-2) @ weights.flatten() / count
+def _worth(variance: Tensor, count: int, multiplier: Tensor) -> Tensor:
+    """Bits that errors of `count` samples of this variance, (K, B, h, w), are worth."""
     return INHERITED * count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
+
+
+@fused_for_any_shape
+def _variances(found: Tensor, current: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared errors of windows (K, B, h, w, window, window): (K, B, h, w)."""
+    return (found.float() - current.float()).square_().flatten(-2) @ weights / weights.sum()
+
+
+def _rough_variances(found: Tensor, current: Tensor) -> Tensor:
+    """About the same, from absolute errors: bytes all the way, a few times as fast on a processor."""
+    *shape, window, _ = found.shape
+    errors = torch.maximum(found, current).sub_(torch.minimum(found, current)).view(-1, *shape[2:], window * window)
+    weigh = _weigh(window, found.device)
+    total = weigh(weigh.take(errors.permute(0, 3, 1, 2))).view(shape)
+    return SPREAD * (total / (window - 2 * OVERLAP) ** 2).square_()
 
 
 def vector_bits(difference: Tensor) -> Tensor:
@@ -263,14 +287,14 @@ class Search:
         moved = displaced(past, torch.zeros_like(field[:, 2:]))
         for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
-            field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier)
-        field = self._refine(large, field, [], (8, 4, 2, 1) if self.thorough else (6, 2), multiplier)
+            field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier, rough=True)
+        field = self._refine(large, field, [], (8, 4, 2, 1) if self.thorough else (6, 2), multiplier, rough=True)
         older: list[Tensor] = []
         for age in range(1, len(self.references)):
             ages = torch.full_like(field[:, 2:], age)
             start = displaced(velocity(field), ages)
             extra = [past, torch.zeros_like(past), *(velocity(found) for found in older[-1:])]
-            older.append(self._refine(large, start, [displaced(speed, ages) for speed in extra], (4, 2, 1), multiplier))
+            older.append(self._refine(large, start, [displaced(speed, ages) for speed in extra], (1,) if self.thorough else (4, 2, 1), multiplier, rough=True))
         newest = field
         field = self._refine(large, field, older, (), multiplier)
         if older:
@@ -280,7 +304,7 @@ class Search:
         candidates = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         if older:
             candidates += others
-        field = self._refine(small, field, candidates, (4, 2, 1) if self.thorough else (1,), multiplier)
+        field = self._refine(small, field, candidates, (4, 2, 1) if self.thorough else (1,), multiplier, rough=True)
         for _ in range(2 if self.thorough else 1):
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
@@ -299,13 +323,13 @@ class Search:
             place.put(field, _best(fields, errors + PRICE * step.bits(fields)))
         return field
 
-    def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor) -> Tensor:
-        """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
+    def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor, rough: bool = False) -> Tensor:
+        """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far; `rough` says how errors are measured."""
         expected = centre(neighbours(field))
 
         def best(fields: Tensor) -> Tensor:
             bits = vector_bits(expected.difference(fields))
-            return _best(fields, self._errors(current, fields, multiplier) + bits)
+            return _best(fields, self._errors(current, fields, multiplier, rough=rough) + bits)
 
         if extra:
             field = best(torch.stack([field, *extra]))
@@ -314,21 +338,27 @@ class Search:
             field = best(field + _moves(ring, step, field.device))
         return field
 
-    def _errors(self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
+    def _errors(
+        self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: Tensor | None = None, columns: Tensor | None = None, rough: bool = False
+    ) -> Tensor:
         """Bits that the errors of blocks are worth: vectors (K, B, 3, h, w) -> (K, B, h, w).
 
         Args:
-            current: the picture in windows, (B, h, w, window, window).
+            current: the picture in windows, (B, h, w, window, window) uint8.
             multiplier: λ of each sample, (B,).
             rows, columns: which blocks these are, if not all: they broadcast to (h, w).
+            rough: measure by absolute errors; not on a GPU, which is not faster at them.
         """
         window, device = current.shape[-1], current.device
-        weights = _weights(window, device)
         rows = _numbers(fields.shape[-2], device)[:, None] if rows is None else rows
         columns = _numbers(fields.shape[-1], device) if columns is None else columns
         most = max(1, AT_ONCE // current.numel()) if device.type == "cpu" else len(fields)
         parts = (self.references.windows(part, window - 2 * OVERLAP, rows, columns) for part in fields.split(most))
-        return torch.cat([_errors(found, current, weights, multiplier) for found in parts])
+        if rough and device.type == "cpu":
+            variances = [_rough_variances(found, current) for found in parts]
+        else:
+            variances = [_variances(found, current, _weights(window, device)) for found in parts]
+        return _worth(torch.cat(variances), (window - 2 * OVERLAP) ** 2, multiplier)
 
 
 @lru_cache(maxsize=64)
