@@ -18,7 +18,7 @@ from models.intra import Intra
 from models.motion import VECTOR_SYMBOLS, Estimator, Motion, Step
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
-from models.search import Search
+from models.search import References, Search
 from models.stages import staged
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
@@ -65,6 +65,11 @@ def is_normative(name: str) -> bool:
     return network != "enhancer" and not encoder_only
 
 
+def alignment(references: int | References) -> Search:
+    """What finds the motion from a decoded picture to the next one, for the enhancer."""
+    return Search(32, thorough=False, references=references)
+
+
 class Codec(nn.Module):
     """All networks of one preset."""
 
@@ -75,7 +80,7 @@ class Codec(nn.Module):
         self.inter = Inter(preset)
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
-        self.align = Search(32, thorough=False, references=1)  # from a decoded picture to the next one
+        self.align = alignment(1)
         initialise_intra(self.intra)
         initialise_inter(self.inter)
 
@@ -136,14 +141,14 @@ class Codec(nn.Module):
         return Trained(state.after(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
     @staged("enhancement")
-    def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor) -> Planes:
-        """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
-        return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate), rate, following_rate)
+    def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor, align: Search | None = None) -> Planes:
+        """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded. `align` is an `alignment`."""
+        return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate, align), rate, following_rate)
 
     @torch.no_grad()
-    def moved(self, following: Planes, picture: Planes, rate: Tensor) -> Planes:
+    def moved(self, following: Planes, picture: Planes, rate: Tensor, align: Search | None = None) -> Planes:
         """A decoded picture moved to where the content of the one before is, as a decoder can find out for itself; not rounded."""
-        vectors = self.align(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
+        vectors = (align or self.align)(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
         return compensate([following], vectors)
 
     # Coding. Encoder and decoder run the same functions on the same numbers.

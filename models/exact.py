@@ -84,6 +84,8 @@ class Exact(nn.Module):
     """A layer with a float form and an exact one; `exact` says which is in use."""
 
     exact = False
+    kinds: dict[str, torch.dtype] = {}
+    """The integers that the exact form computes with: names, which are those of the tensors that they are made from and whose shape they have, and types."""
 
     def integers(self) -> dict[str, Tensor]:
         """The integers that the exact form computes with, by name."""
@@ -196,6 +198,7 @@ class Narrow(Convolution):
         relu: negative inputs count as zero.
     """
 
+    kinds = {"weight": torch.int8, "bias": torch.int32, "reads": torch.int8, "fraction": torch.int8}
     reads: Tensor
 
     def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1, relu: bool = False):
@@ -306,6 +309,8 @@ class Wide(Convolution):
     T = Σ u·x + 2·v·h leaves out only the products v·l. Of l and v, both signed, small numbers lose nothing. T is rounded to float32.
     """
 
+    kinds = {"weight": torch.int16, "bias": torch.int32, "fraction": torch.int8}
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
         self.grid = Grid()
@@ -374,6 +379,7 @@ class RateTable(Exact):
         first, last: initial value at rate 0 and at rate 64.
     """
 
+    kinds = {"knots": torch.int16}
     KNOTS = RATES // 8 + 1
     steps = float(1 << TABLE_BITS)  # of one unit, in the exact form
 

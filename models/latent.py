@@ -121,10 +121,10 @@ class Latent(nn.Module):
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
         z = coder.read(index).float()
         prior = self.prior(z, context, rate, height, width)
-        index = integers(scale_index(prior.scale))
-        coded = np.flatnonzero(index >= SKIP)
-        symbols = np.zeros(len(index), np.float32)
-        symbols[coded] = coder.take(index[coded])
+        indexes = integers(scale_index(prior.scale))
+        coded = np.flatnonzero(indexes >= SKIP)
+        symbols = np.zeros(len(indexes), np.float32)
+        symbols[coded] = coder.take(indexes[coded])
         return self._decoded(torch.from_numpy(symbols).to(z.device).view_as(prior.mean), prior, rate)
 
     def _hyper_index(self, shape: tuple[int, ...], rate: Tensor) -> Tensor:

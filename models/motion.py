@@ -274,11 +274,11 @@ def order(height: int, width: int, device: torch.device) -> tuple[Cells, ...]:
         for row, column, offsets in parts:
             rows, columns = (np.arange(first, size, 2) for first, size in zip((row, column), grid.shape))
             where.append(grid[np.ix_(rows, columns)].reshape(-1))
-            near = [grid[np.ix_(_reflected(rows + down, len(grid)), _reflected(columns + right, grid.shape[1]))].reshape(-1) for down, right in offsets]
-            around.append(np.stack(near))
+            beside = [np.ix_(_reflected(rows + down, len(grid)), _reflected(columns + right, grid.shape[1])) for down, right in offsets]
+            around.append(np.stack([grid[places].reshape(-1) for places in beside]))
         ends = np.cumsum([0, *map(len, where)]).tolist()
-        joined = (torch.from_numpy(np.concatenate(arrays, -1).reshape(-1)).to(device) for arrays in (where, around))
-        return Cells(kind, *joined, tuple(slice(*pair) for pair in pairwise(ends)))
+        inside, near = (torch.from_numpy(np.concatenate(arrays, -1).reshape(-1)).to(device) for arrays in (where, around))
+        return Cells(kind, inside, near, tuple(slice(*pair) for pair in pairwise(ends)))
 
     top = torch.from_numpy(number[:: LEVELS[0], :: LEVELS[0]].reshape(-1)).to(device)
     steps = [Cells(0, top, top[:0], (slice(None),))]

@@ -75,9 +75,10 @@ class References:
 
     def __init__(self, count: int):
         self.count = count
-        self.slots: list[Tensor | None] = []  # the pictures of a ring
+        self.slots: list[Tensor | None] = []  # the pictures in memory
+        self.recent: list[int] = []  # slots, the one last used at the end
         self.planes = torch.empty(0, dtype=torch.uint8)  # (N, B, 16, H + 2·MARGIN, W + 2·MARGIN)
-        self.order = torch.empty(0, dtype=torch.int32)  # where in the ring the picture of each age is
+        self.order = torch.empty(0, dtype=torch.int32)  # the slot of the picture of each age
 
     def update(self, pictures: Sequence[Tensor]) -> None:
         """Read blocks from these from now on: luma (B, 1, H, W) of 8 bits, the newest first; border samples repeat."""
@@ -86,14 +87,15 @@ class References:
         if self.planes.shape[1:] != shape or self.planes.device != pictures[0].device:
             count = max(1, min(self.count, (1 << 30) // math.prod(shape)))
             self.planes = torch.empty((count, *shape), dtype=torch.uint8, device=pictures[0].device)
-            self.slots = [None] * count
+            self.slots, self.recent = [None] * count, list(range(count))
         pictures = pictures[: len(self.slots)]
         for picture in pictures:
             if not any(known is picture for known in self.slots):
-                free = next(k for k, known in enumerate(self.slots) if not any(known is other for other in pictures))
+                free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
                 self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
                 self.slots[free] = picture
         order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
+        self.recent = [k for k in self.recent if k not in order] + order[::-1]
         self.order = _order(tuple(order), self.planes.device)
 
     def forget(self) -> None:
@@ -253,12 +255,12 @@ class Search:
     Args:
         reach: largest displacement of the coarse search, in luma samples.
         thorough: test more candidates; for encoding rather than training.
-        references: how many pictures to search.
+        references: how many pictures to search, or those of another search, which then share memory.
     """
 
-    def __init__(self, reach: int = 48, thorough: bool = True, references: int = 4):
+    def __init__(self, reach: int = 48, thorough: bool = True, references: int | References = 4):
         self.reach, self.thorough = reach, thorough
-        self.references = References(references)
+        self.references = references if isinstance(references, References) else References(references)
 
     @torch.no_grad()
     def __call__(

@@ -131,7 +131,8 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
         raise WeightsError(f"{path}: {error}, so that they would not be exact; train or fetch new weights") from None
     except (RuntimeError, KeyError):
         raise misfit from None
-    if {name for name, _ in codec.named_parameters()} != contents.parameters.keys() or contents.integers.keys() != integers(codec).keys():
+    names = {f"{name}.{key}" for name, layer in codec.normative() for key in layer.kinds}
+    if {name for name, _ in codec.named_parameters()} != contents.parameters.keys() or contents.integers.keys() != names:
         raise misfit
     if not all(torch.isfinite(tensor).all() for tensor in contents.parameters.values()):
         raise WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
@@ -149,8 +150,7 @@ def restore(codec: Codec, values: dict[str, Tensor]) -> None:
         RangeError: sums of a layer could leave the range in which they are exact.
     """
     for name, layer in codec.normative():
-        expected = layer.integers()
-        given = {key: values[f"{name}.{key}"] for key in expected}
-        if any((given[key].shape, given[key].dtype) != (value.shape, value.dtype) for key, value in expected.items()):
+        given = {key: values[f"{name}.{key}"] for key in layer.kinds}
+        if any((given[key].shape, given[key].dtype) != (getattr(layer, key).shape, kind) for key, kind in layer.kinds.items()):
             raise RuntimeError(f"integers of {name} are of another shape or type")
         layer.restore(given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from models.codec import State
+from models.codec import State, alignment
 from models.cycle import rate_point
 from models.entropy import SymbolEncoder
 from models.picture import Planes
@@ -98,6 +98,7 @@ class Encoder:
             raise ValueError(f"a quality of {qp} is not one from 0 to {MAX_QP}")
         self.keyint, self.decision = keyint, decision
         self.search = Search(reach=64, thorough=not draft, references=references)
+        self.align = alignment(self.search.references)
         self.lookout = Lookout() if scenecut or self.control else None
         self.scenecut, self.draft = scenecut, draft
         self.since = 0  # frames since the keyframe
@@ -209,7 +210,7 @@ class Encoder:
         last = self.last
         if last is None or self.draft:
             return False
-        better = self.codec.enhance(last.state, self._tensor(last.rate), following.state.picture, self._tensor(following.rate)).rounded()
+        better = self.codec.enhance(last.state, self._tensor(last.rate), following.state.picture, self._tensor(following.rate), self.align).rounded()
         return _error(better, last.source) < _error(last.state.picture, last.source)
 
     def _tensor(self, rate: int) -> Tensor:
