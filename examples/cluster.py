@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nvc_cli.effort import Effort
 from nvc_cli.jobs import Part, Recipe, encode_segment, joined
 from nvc_cli.segments import Borders, Segment, spool
 from nvc_cli.stream import Header
@@ -74,7 +75,7 @@ def main(source: str, target: str, scheduler: str | None, qp: float, keyint: int
     weights = load_model(model, device)
     with open_reader(source, tracks=True) as reader, publish(target, overwrite) as file, Client(scheduler or LocalCluster(threads_per_worker=1)) as client:
         header = Header.of(reader.info, weights, reader.tracks)
-        recipe = Recipe(target, header, model, "auto", threads, Heuristic(), 8, qp)
+        recipe = Recipe(target, header, model, "auto", threads, Heuristic(), Effort(), qp)
         with StreamWriter(file, header) as stream:
             for part in joined(encode(client, reader, Borders(keyint, True, device), recipe)):
                 for packet in part.packets:

@@ -9,7 +9,7 @@ from models.codec import Codec
 from models.exact import Convolution, Narrow
 from models.picture import Planes
 from models.presets import RATES
-from models.search import Search
+from models.search import QUICK, Search
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def calibrate(codec: Codec, chains: Iterable[list[Planes]]) -> None:
         chains: batches (B) of successive pictures; samples are coded at rates spread over the whole range.
     """
     exact, codec.exact = codec.exact, False
-    search = Search(32, thorough=False)
+    search = Search(32, QUICK)
     narrow = [layer for _, layer in codec.normative(Narrow)]
     for layer in narrow:
         layer.observe()

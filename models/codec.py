@@ -1,6 +1,6 @@
 """The codec: what one frame turns into, and what is remembered of it for the next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -18,7 +18,7 @@ from models.intra import Intra
 from models.motion import VECTOR_SYMBOLS, Estimator, Motion, Step
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
-from models.search import References, Search
+from models.search import QUICK, References, Search
 from models.stages import staged
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
@@ -67,7 +67,7 @@ def is_normative(name: str) -> bool:
 
 def alignment(references: int | References) -> Search:
     """What finds the motion from a decoded picture to the next one, for the enhancer."""
-    return Search(32, thorough=False, references=references)
+    return Search(32, QUICK, references)
 
 
 class Codec(nn.Module):
@@ -128,7 +128,7 @@ class Codec(nn.Module):
     def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool | Tensor, search: Search) -> Trained:
         """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on, `refresh` is for all samples."""
         with torch.no_grad():
-            vectors = self.search(search, picture, state, rate)
+            vectors, _ = self.search(search, picture, state, rate)
             reference = self.inter.grid(to_features(compensate(state.pictures[: search.references.count], vectors)))
         motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
         memory = self._memory(state, vectors, reference, refresh)
@@ -169,20 +169,23 @@ class Codec(nn.Module):
         return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
 
     @staged("motion search")
-    def search(self, search: Search, picture: Planes, state: State, rate: Tensor) -> Tensor:
-        """Vectors for a P-frame, found by `search`, which knows what they cost if it is thorough."""
-        past = [picture.y for picture in state.pictures]
+    def search(self, search: Search, picture: Planes, state: State, rate: Tensor, older: Sequence[int] | None = None) -> tuple[Tensor, list[Step]]:
+        """Vectors for a P-frame, found by `search`, also in pictures of the ages `older`, by default in all; and the steps of coding them, where it has been through these."""
+        past, steps = [picture.y for picture in state.pictures], []
 
         def coder(field: Tensor) -> Iterator[Step]:
-            return self.motion.steps(field, state.vectors, state.context, rate)
+            for step in self.motion.steps(field, state.vectors, state.context, rate):
+                steps.append(step)
+                yield step
 
-        return search(picture.y, past, state.vectors, rate, coder if search.thorough else None)
+        vectors = search(picture.y, past, state.vectors, rate, coder if search.plan.priced else None, older)
+        return vectors, steps
 
     def encode_frame(
-        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink
+        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, steps: Sequence[Step] = ()
     ) -> "Unfiltered":
-        """Write a P-frame with the given vectors; what remains to decide is the filter."""
-        self.motion.encode(vectors, state.vectors, state.context, rate, coder)
+        """Write a P-frame with the given vectors, whose steps may be known; what remains to decide is the filter."""
+        self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
         reference, context = self._predict(state, rate, vectors, refresh)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
         latent = self.inter.latent.encode(y, context, rate, coder)

@@ -6,7 +6,7 @@ that is another vector, whether it is the one; then, if none is, the difference 
 neighbours costs a hundredth of a bit, so block sizes vary without being signalled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -122,15 +122,15 @@ class Step:
         return self.raw[:, 1 + NEAR :]
 
     def bits(self, vectors: Tensor) -> Tensor:
-        """Of vectors (..., B, 3, 1, n): (..., B, 1, n)."""
+        """Of K fields' vectors (K, B, 3, 1, n): (K, B, 1, n)."""
         difference = self.place.difference(vectors)
-        left = (difference != 0).any(-3, keepdim=True)
-        total = flag_bits(left, self.wrong)
-        for k, (choice, distinct) in enumerate(zip(self.place.near, self.place.distinct)):
-            same = (vectors == choice).all(-3, keepdim=True)
-            total = total + (left & distinct) * flag_bits(same, self.merge[:, k, None])
-            left = left & ~same
-        return (total + left * laplace_bits(difference, self.scale).sum(-3, keepdim=True)).squeeze(-3)
+        wrong = (difference != 0).any(2, keepdim=True)
+        same = _numbers(vectors)[:, None] == _numbers(self.place.near)  # (K, N, B, 1, 1, n)
+        earlier = same.cumsum(1) > same  # it is one of those that are asked for before
+        asked = wrong[:, None] & self.place.distinct & ~earlier
+        merge = asked * flag_bits(same, self.merge.transpose(0, 1)[:, :, None])
+        rest = (wrong & ~same.any(1)) * laplace_bits(difference, self.scale).sum(2, keepdim=True)
+        return (flag_bits(wrong, self.wrong) + merge.sum(1) + rest).squeeze(2)
 
     def write(self, vectors: Tensor, coder: SymbolSink) -> None:
         """Write vectors (B, 3, 1, n)."""
@@ -206,13 +206,13 @@ class Motion(nn.Module):
         """Training: bits of a field for each sample, (B,)."""
         total = torch.zeros(len(field), device=field.device)
         for step in self.steps(field, previous, memory, rate):
-            total = total + step.bits(step.place.take(field)).sum((1, 2))
+            total = total + step.bits(step.place.take(field)[None])[0].sum((1, 2))
         return total
 
     @staged("vectors")
-    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink) -> None:
-        """Write the field of one frame."""
-        for step in self.steps(field, previous, memory, rate):
+    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink, steps: Sequence[Step] = ()) -> None:
+        """Write the field of one frame; its steps, if they are known, are not computed again."""
+        for step in steps or self.steps(field, previous, memory, rate):
             step.write(step.place.take(field), coder)
 
     @staged("vectors")

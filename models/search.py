@@ -25,9 +25,6 @@ from models.warp import BLOCK, LUMA_TAPS
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
 
-SWEEPS = 4
-"""How often vectors of 16×16 blocks are offered those of their neighbours, before they are refined."""
-
 MARGIN = 40
 """Samples around the reference that blocks may be read from."""
 
@@ -48,6 +45,27 @@ AT_ONCE = 1 << 20
 
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search tries. Rings are given by their radii in quarter samples."""
+
+    sweeps: int  # how often vectors of 16×16 blocks are offered those of their neighbours, before they are refined
+    large: tuple[int, ...]  # rings around vectors of 16×16 blocks
+    older: tuple[int, ...]  # the same in older pictures, around where they would have been
+    small: tuple[int, ...]  # rings around vectors of 8×8 blocks
+    ring: tuple[tuple[int, int], ...]  # of these
+    passes: int  # how often 8×8 blocks are offered the vectors of their neighbours
+    priced: bool  # whether vectors are held against what they cost exactly, where that can be known
+
+
+THOROUGH = Plan(4, (8, 4, 2, 1), (1,), (4, 2, 1), RING, 2, True)
+"""For encoding."""
+HASTY = Plan(2, (6, 2), (1,), (1,), CROSS, 1, True)
+"""For fast encoding."""
+QUICK = Plan(4, (6, 2), (4, 2, 1), (1,), CROSS, 1, False)
+"""For training, and where a decoder searches."""
 
 
 def neighbours(field: Tensor) -> Tensor:
@@ -254,12 +272,12 @@ class Search:
 
     Args:
         reach: largest displacement of the coarse search, in luma samples.
-        thorough: test more candidates; for encoding rather than training.
+        plan: what to try.
         references: how many pictures to search, or those of another search, which then share memory.
     """
 
-    def __init__(self, reach: int = 48, thorough: bool = True, references: int | References = 4):
-        self.reach, self.thorough = reach, thorough
+    def __init__(self, reach: int = 48, plan: Plan = THOROUGH, references: int | References = 4):
+        self.reach, self.plan = reach, plan
         self.references = references if isinstance(references, References) else References(references)
 
     @torch.no_grad()
@@ -270,6 +288,7 @@ class Search:
         previous: Tensor,
         rate: Tensor,
         coder: Callable[[Tensor], Iterator[Step]] | None = None,
+        older: Sequence[int] | None = None,
     ) -> Tensor:
         """Vectors (B, 3, H/8, W/8) int32 that predict `current` from earlier pictures, all luma (B, 1, H, W) of 8 bits.
 
@@ -278,7 +297,9 @@ class Search:
             previous: vectors of the frame before, for temporal candidates.
             rate: rate point of each sample, (B,); low qualities get smoother vectors.
             coder: the steps in which a field will be coded, to know what its vectors cost; without it that is guessed.
+            older: ages of the pictures that are searched beside the newest; by default all.
         """
+        plan = self.plan
         self.references.update(pictures)
         multiplier = lagrangian(rate.double()).float()
         plane = current[:, 0].float()
@@ -287,27 +308,29 @@ class Search:
         large, small = windows(plane, 2 * BLOCK), windows(plane, BLOCK)
         past = velocity(previous[..., ::2, ::2])
         moved = displaced(past, torch.zeros_like(field[:, 2:]))
-        for _ in range(SWEEPS):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
+        for _ in range(plan.sweeps):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
             field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier, rough=True)
-        field = self._refine(large, field, [], (8, 4, 2, 1) if self.thorough else (6, 2), multiplier, rough=True)
-        older: list[Tensor] = []
+        field = self._refine(large, field, [], plan.large, multiplier, rough=True)
+        found: list[Tensor] = []  # in older pictures
         for age in range(1, len(self.references)):
+            if older is not None and age not in older:
+                continue
             ages = torch.full_like(field[:, 2:], age)
             start = displaced(velocity(field), ages)
-            extra = [past, torch.zeros_like(past), *(velocity(found) for found in older[-1:])]
-            older.append(self._refine(large, start, [displaced(speed, ages) for speed in extra], (1,) if self.thorough else (4, 2, 1), multiplier, rough=True))
+            extra = [past, torch.zeros_like(past), *(velocity(last) for last in found[-1:])]
+            found.append(self._refine(large, start, [displaced(speed, ages) for speed in extra], plan.older, multiplier, rough=True))
         newest = field
-        field = self._refine(large, field, older, (), multiplier)
-        if older:
+        field = self._refine(large, field, found, (), multiplier)
+        if found:
             around = neighbours(field)
             field = self._refine(large, field, [centre(around).vectors, *around], (), multiplier)
-        field, *others = (f.repeat_interleave(2, 2).repeat_interleave(2, 3) for f in (field, newest, *older))
+        field, *others = (f.repeat_interleave(2, 2).repeat_interleave(2, 3) for f in (field, newest, *found))
         candidates = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
-        if older:
+        if found:
             candidates += others
-        field = self._refine(small, field, candidates, (4, 2, 1) if self.thorough else (1,), multiplier, rough=True)
-        for _ in range(2 if self.thorough else 1):
+        field = self._refine(small, field, candidates, plan.small, multiplier, rough=True)
+        for _ in range(plan.passes):
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
         field = field.clone(memory_format=torch.contiguous_format)
@@ -335,7 +358,7 @@ class Search:
 
         if extra:
             field = best(torch.stack([field, *extra]))
-        ring = RING if self.thorough or current.shape[-1] > BLOCK + 2 * OVERLAP else CROSS
+        ring = RING if current.shape[-1] > BLOCK + 2 * OVERLAP else self.plan.ring
         for step in steps:
             field = best(field + _moves(ring, step, field.device))
         return field

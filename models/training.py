@@ -38,7 +38,7 @@ from models.presets import PRESETS, RATES, lagrangian
 from models.quality import distortion, psnr
 from models.recording import Recording
 from models.schedule import Stage, select
-from models.search import Search
+from models.search import QUICK, THOROUGH, Search
 from models.weights import Contents, restore
 from models.widening import widen
 
@@ -201,7 +201,7 @@ class Trainer:
         self.progress = Progress()
         self.pool: Pool | None = None  # what the enhancer learns from
         self.recorded: _RecordedStep | None = None
-        self.searches = {thorough: Search(32, thorough) for thorough in (False, True)}
+        self.searches = {plan: Search(32, plan) for plan in (QUICK, THOROUGH)}
         if settings.checkpoint.exists():
             self._load()
         if group.size > 1:
@@ -378,7 +378,7 @@ class Trainer:
 
     def _chain(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> list[Trained]:
         """The frames of a batch of chains, each sample at its own rate point."""
-        search = self.searches[stage.only == MOTION]  # vectors that the coder of vectors learns from are those of an encoder
+        search = self.searches[THOROUGH if stage.only == MOTION else QUICK]  # vectors that the coder of vectors learns from are those of an encoder
         pixels = pictures[0].y[0].numel()
         frames: list[Trained] = []
         with self._autocast():  # one context, so that weights are cast once

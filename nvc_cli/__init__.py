@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nvc_cli.decoder import Decoder as Decoder
+    from nvc_cli.effort import EFFORTS as EFFORTS
+    from nvc_cli.effort import Effort as Effort
     from nvc_cli.encoder import Encoded as Encoded
     from nvc_cli.encoder import Encoder as Encoder
     from nvc_cli.errors import NvcError as NvcError
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "decoder": ("Decoder",),
+    "effort": ("EFFORTS", "Effort"),
     "encoder": ("Encoded", "Encoder"),
     "errors": ("NvcError",),
     "frame": ("BT709", "Color", "Frame", "Orientation", "VideoInfo"),

@@ -20,6 +20,7 @@ from nvc_cli.errors import NvcError
 from nvc_cli.ledger import Ledger
 from nvc_cli.measure import Clip, Settings, decode_stream, measure, unpack_clip
 from nvc_cli.results import ClipResult, Delta, Mean, Point, clip_deltas, comparable, mean_deltas, used_points
+from nvc_cli.runtime import effort_option
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -75,6 +76,7 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
               help="In-loop filter of nvc.")  # fmt: skip
 @click.option("--decision", type=click.Choice(["heuristic", "rd", "learned"]), default="heuristic", show_default=True,
               help="How nvc decides on it under auto.")  # fmt: skip
+@effort_option
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N",
               help="Earlier pictures that nvc searches, 1 to 8.")  # fmt: skip
 @click.option("--enhance", is_flag=True, help="Decode nvc's streams a second time, with the filter outside the loop, as a codec of its own: nvc enhanced.")
@@ -96,6 +98,7 @@ def command(
     model: str,
     filter_: str,
     decision: str,
+    effort: str,
     references: int,
     enhance: bool,
     anchors: tuple[Anchor, ...],
@@ -121,7 +124,7 @@ def command(
     vvenc and libaom, which PyAV does not have, and VMAF come from a program ffmpeg: that of the package
     imageio-ffmpeg, which pip install '.[compare]' brings, or the system's.
     """
-    settings = Settings(qps, anchors, frames, model, filter_, decision, references, threads, enhance, vmaf)
+    settings = Settings(qps, anchors, frames, model, filter_, decision, effort, references, threads, enhance, vmaf)
     if not settings.codecs:
         raise click.UsageError("there is nothing to measure: --qps and --anchors are both empty")
     if output:

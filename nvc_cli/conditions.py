@@ -35,6 +35,7 @@ def conditions(settings: Settings, clips: list[str]) -> Conditions:
         "weights": _weights(settings.model) if settings.qps else None,
         "filter": settings.filter,
         "decision": settings.decision,
+        "effort": settings.effort,
         "references": settings.references,
         "enhance": settings.enhance,
         "vmaf": settings.vmaf,

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
 from nvc_cli.rate import OnePass, Target
-from nvc_cli.runtime import choose_device, load_model, profile_option, runtime_options
+from nvc_cli.runtime import choose_device, effort_option, load_model, profile_option, runtime_options
 
 if TYPE_CHECKING:
     from nvc_cli.decoder import Decoder
@@ -126,7 +127,8 @@ class Thresholds(click.ParamType):
     "--thresholds", type=Thresholds(), default=None, metavar="M0,M1,M2,M3,P",
     help="For the heuristic: the part of the error that the filter must take away, by the place in the quality cycle, and the factor P by which it changes from frame to frame."
 )
-@click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Search the last N pictures for motion, 1 to 8; fewer: faster, larger files.")
+@effort_option
+@click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N", help="Let motion point to the last N pictures, 1 to 8; fewer: less memory, larger files.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Encode N segments at a time, from keyframe to keyframe, each in a process of its own.")
 @click.option("--model", default="tiny", show_default=True, metavar="NAME|FILE", shell_complete=models,
               help="A model of the package, or a .safetensors file from nvc train.")  # fmt: skip
@@ -152,6 +154,7 @@ def command(
     filtering: str,
     decision: str,
     thresholds: Heuristic | None,
+    effort: str,
     references: int,
     jobs: int,
     model: str,
@@ -209,6 +212,7 @@ def command(
         place = choose_device(device, threads)
         weights = load_model(model, place)
         from nvc_cli.decoder import Decoder
+        from nvc_cli.effort import DRAFT, EFFORTS
         from nvc_cli.encoder import Encoder
         from nvc_cli.jobs import Recipe
         from nvc_cli.jobs import encode as encode_in_parallel
@@ -230,10 +234,11 @@ def command(
                 count = _count(source, size, fps, two_pass)
             control = _one_pass(aim, header, count, keyint, reader.side)
             if two_pass:
-                encoder = Encoder(weights, control, keyint, False, place, 1, scenecut, draft=True)
+                encoder = Encoder(weights, control, keyint, False, place, DRAFT, scenecut)
                 with open_reader(source, size, fps, frames) as again:
                     drafted = draft(again, encoder, header, Meter(info, count, "first pass"))
                 control = TwoPass(drafted, _budget(aim, header, len(drafted), reader.side))
+        thinking = replace(EFFORTS[effort], references=references)
         with profiled(profiling) as profile, StreamWriter(file, header) as stream:
             meter = Meter(info, count, "encoding", begin)
 
@@ -247,10 +252,10 @@ def command(
                 return length
 
             if jobs > 1 and not isinstance(control, TwoPass):
-                recipe = Recipe(target, header, model, device, max(1, get_num_threads() // jobs), rule, references, control, verify)
+                recipe = Recipe(target, header, model, device, max(1, get_num_threads() // jobs), rule, thinking, control, verify)
                 encode_in_parallel(reader, Borders(keyint, scenecut, place), recipe, jobs, meter, write, bool(writer))
             else:
-                encoder = Encoder(weights, control, keyint, rule, place, references, scenecut)
+                encoder = Encoder(weights, control, keyint, rule, place, thinking, scenecut)
                 _encode(reader, encoder, Decoder(header, weights, False, place, target) if verify else None, meter, write)
             for sample in reader.rest():
                 stream.write_sample(sample)

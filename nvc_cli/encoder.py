@@ -19,6 +19,7 @@ from models.vectors import REFERENCES
 from models.weights import Model
 from nvc_cli.cuts import Lookout
 from nvc_cli.decision import Decision, Heuristic, LookAhead, Moment
+from nvc_cli.effort import EFFORTS, Effort
 from nvc_cli.frame import Frame
 from nvc_cli.rate import RateControl
 from nvc_cli.runtime import ready_model
@@ -77,9 +78,8 @@ class Encoder:
         keyint: largest distance of keyframes; 0: no limit.
         decision: when the in-loop filter is on: True, False, or how to find out.
         device: where the model is, or is to be; by default on a CUDA device if there is one.
-        references: how many earlier pictures are searched, 1 to 8.
+        effort: how long to think, a name among `EFFORTS` or another `Effort`.
         scenecut: keyframes at scene cuts, too.
-        draft: only what frames take matters, and that about: a faster search, and no enhancer.
 
     Raises:
         NvcError: there is no such model.
@@ -88,7 +88,7 @@ class Encoder:
 
     def __init__(
         self, model: Model | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision = Heuristic(),
-        device: torch.device | None = None, references: int = REFERENCES, scenecut: bool = False, draft: bool = False,
+        device: torch.device | None = None, effort: Effort | str = "medium", scenecut: bool = False,
     ):  # fmt: skip
         self.model, self.device = ready_model(model, device)
         self.codec = self.model.codec
@@ -96,12 +96,14 @@ class Encoder:
         self.base = round(qp * 8) if isinstance(qp, int | float) else 0
         if not 0 <= self.base <= 8 * MAX_QP:
             raise ValueError(f"a quality of {qp} is not one from 0 to {MAX_QP}")
+        effort = EFFORTS[effort] if isinstance(effort, str) else effort
         self.keyint, self.decision = keyint, decision
-        self.search = Search(reach=64, thorough=not draft, references=references)
+        self.search = Search(effort.reach, effort.plan, effort.references)
         self.align = alignment(self.search.references)
         self.lookout = Lookout() if scenecut or self.control else None
-        self.scenecut, self.draft = scenecut, draft
+        self.scenecut, self.effort = scenecut, effort
         self.since = 0  # frames since the keyframe
+        self.rates: list[int] = []  # of these frames, the newest first
         self.ways: list[_Way] = []
         self.last: _Coded | None = None  # the frame that was given out last
 
@@ -119,11 +121,12 @@ class Encoder:
         if (self.keyint and self.since >= self.keyint) or cut:
             done = self.finish()
         if not self.ways:
-            self.since = 0
+            self.since, self.rates = 0, []
         if self.control and glance:
             self.base = self.control.base(self.since, glance)
         self.ways = self._follow(frame, source) if self.ways else [self._keyframe(frame, source)]
         self.since += 1
+        self.rates = [self.ways[0].open[-1].rate, *self.rates[: REFERENCES - 1]]
         return done + self._decided()
 
     @torch.inference_mode()
@@ -163,8 +166,9 @@ class Encoder:
         rate, coder, decision = rate_point(self.base, self.since), SymbolEncoder(), self.decision
         last = way.open[-1] if way.open else self.last
         rates = self._tensor(rate)
-        vectors = self.codec.search(self.search, source, way.state, rates)
-        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder)
+        older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
+        vectors, steps = self.codec.search(self.search, source, way.state, rates, older)
+        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps)
         payload = coder.finish()
         if isinstance(decision, bool):
             return [way.then(_Coded(frame, source, unfiltered.finish(decision), rate, False, decision, payload), 0.0)]
@@ -208,8 +212,10 @@ class Encoder:
     def _enhancer_helps(self, following: _Coded) -> bool:
         """Whether the out-of-loop filter, which knows the following picture, brings the last one closer to its source."""
         last = self.last
-        if last is None or self.draft:
+        if last is None:
             return False
+        if not (self.effort.enhancer or following.keyframe):
+            return True
         better = self.codec.enhance(last.state, self._tensor(last.rate), following.state.picture, self._tensor(following.rate), self.align).rounded()
         return _error(better, last.source) < _error(last.state.picture, last.source)
 

@@ -34,6 +34,7 @@ from nvc_cli.stream import Header, Packet, pack_packet
 from nvc_cli.switches import Switches
 
 if TYPE_CHECKING:
+    from nvc_cli.effort import Effort
     from multiprocessing.synchronize import Event
 
     import torch
@@ -53,7 +54,7 @@ class Recipe:
     device: str  # auto, cpu or cuda
     threads: int | None  # of a process; None: as many as there are cores
     decision: Decision
-    references: int
+    effort: Effort
     quality: float | OnePass  # qp; or a rate control, of which each segment gets its own
     verify: bool = False  # decode every frame and compare
 
@@ -89,7 +90,7 @@ def encode_segment(frames: Iterable[Frame], first: int, count: int, recipe: Reci
     model, device = _model(recipe.model, recipe.device, recipe.threads)
     part, switches = Part(), Switches()
     control = recipe.quality.anew(count) if isinstance(recipe.quality, OnePass) else recipe.quality
-    encoder = Encoder(model, control, 0, recipe.decision, device, recipe.references)
+    encoder = Encoder(model, control, 0, recipe.decision, device, recipe.effort)
     verifier = Decoder(recipe.header, model, False, device, recipe.name)
     verifier.restart(first)
 

@@ -32,6 +32,7 @@ class Settings:
     model: str
     filter: str
     decision: str
+    effort: str
     references: int
     threads: int
     enhance: bool = False  # decode nvc's streams with the enhancement filter, too
@@ -112,8 +113,9 @@ def measure(clip: Clip, folder: Path, settings: Settings, job: Job) -> tuple[lis
 
 def _nvc_points(clip: Clip, folder: Path, settings: Settings, job: Job) -> tuple[list[Point], Path]:
     coded = folder / "coded.nvc"
-    choices = {"--qp": job.quality, "--model": settings.model, "--filter": settings.filter, "--decision": settings.decision, "--references": settings.references}
-    options = [str(word) for pair in {**choices, "--threads": settings.threads}.items() for word in pair]
+    choices = {"--qp": job.quality, "--model": settings.model, "--filter": settings.filter, "--decision": settings.decision}
+    choices |= {"--effort": settings.effort, "--references": str(settings.references), "--threads": str(settings.threads)}
+    options = [word for pair in choices.items() for word in pair]
     command = [*_program(), "encode", str(clip.path), "-o", str(coded), *options, *ONE_KEYFRAME, "--json", "-y"]
     encoding = run_json(command, settings.threads)
     points = []

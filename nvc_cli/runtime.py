@@ -31,6 +31,10 @@ max_pixels_option = click.option(
     "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True, metavar="N", help="Decode no pictures of more luma samples than this."
 )
 
+effort_option = click.option(
+    "--effort", type=click.Choice(["fast", "medium"]), default="medium", show_default=True, help="How long the encoder thinks: fast takes half the time."
+)
+
 profile_option = click.option("--profile", "profiling", is_flag=True, help="Tell at the end where the time went, stage by stage.")
 
 

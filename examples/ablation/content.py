@@ -37,7 +37,7 @@ def describe(clip: str, frames: int = 17) -> Content:
     import torch
     from torch.nn import functional as F
 
-    from models.search import Search
+    from models.search import QUICK, Search
     from models.vectors import still
     from models.warp import compensate
     from nvc_cli.tensors import to_picture
@@ -45,7 +45,7 @@ def describe(clip: str, frames: int = 17) -> Content:
 
     with open_reader(clip, frames=frames) as reader:
         pictures = [to_picture(frame, torch.device("cpu")) for frame in reader]
-    search, motion, unsteady, residual, detail, flat = Search(64, False, 1), [], [], [], [], []
+    search, motion, unsteady, residual, detail, flat = Search(64, QUICK, 1), [], [], [], [], []
     for last, picture in zip(pictures[::2], pictures[1::2]):
         rows, columns = (size // 8 for size in picture.y.shape[2:])
         field = search(picture.y, [last.y], still(torch.empty(1, 1, rows, columns)), torch.tensor([24]))

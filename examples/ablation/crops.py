@@ -18,7 +18,7 @@ from models.exact import STREAM_BITS
 from models.files import replacing
 from models.picture import Planes
 from models.presets import RATES
-from models.search import Search
+from models.search import QUICK, Search
 
 BATCH, LENGTH, SIDE = 4, 6, 256
 """Crops of one clip, one in each quarter of the rates; frames of each, the first a keyframe; luma samples."""
@@ -88,14 +88,14 @@ def shelves(codec: Codec, videos: Path, folder: Path, count: int) -> tuple[Shelf
 @torch.inference_mode()
 def code(codec: Codec, clips: Clips, random: Random) -> list[Tensor]:
     """Code chains with the filter off: y, u, v as bytes; c, detail and reference as the integers that they are; rates. (BATCH·(LENGTH - 1), ...) each."""
-    search, phase, rows = Search(32, thorough=False), random.randrange(len(CYCLE)), []
+    search, phase, rows = Search(32, QUICK), random.randrange(len(CYCLE)), []
     base = [(k + random.random()) * RATES / BATCH for k in range(BATCH)]
     for t, picture in enumerate(clips.sample(random, BATCH, LENGTH, SIDE)):
         rate = torch.tensor([rate_point(b, t + phase if t else 0) for b in base])
         if t == 0:
             state = codec.encode_keyframe(picture, rate, SymbolEncoder())
             continue
-        vectors = codec.search(search, picture, state, rate)
+        vectors, _ = codec.search(search, picture, state, rate)
         frame = codec.encode_frame(picture, state, rate, vectors, False, SymbolEncoder())
         state = frame.finish(False)
         planes = [plane.to(torch.uint8) for plane in (picture.y, picture.u, picture.v)]

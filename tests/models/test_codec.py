@@ -14,7 +14,7 @@ from models.entropy import SymbolDecoder, SymbolEncoder
 from models.exact import layers
 from models.picture import Planes
 from models.quality import psnr
-from models.search import Search
+from models.search import QUICK, Search
 from models.weights import restore
 
 Moving = Callable[[int, int, int], list[Planes]]
@@ -106,7 +106,7 @@ def chain(codec: Codec, pictures: list[Planes]) -> torch.Tensor:
     rate = torch.tensor([10, 50])
     frames = [codec.train_keyframe(pictures[0], rate)]
     for refresh, picture in zip((True, False), pictures[1:]):
-        frames.append(codec.train_frame(picture, frames[-1].state, rate, torch.tensor([1.0, 0.0]), refresh, Search(16, False)))
+        frames.append(codec.train_frame(picture, frames[-1].state, rate, torch.tensor([1.0, 0.0]), refresh, Search(16, QUICK)))
     loss = 0
     for frame, picture in zip(frames, pictures):
         assert frame.bits.shape == frame.motion_bits.shape == (2,)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.picture import Planes
-from models.search import Search, median, neighbours
+from models.search import QUICK, THOROUGH, Plan, Search, median, neighbours
 from models.warp import compensate
 
 RATE = torch.tensor([8])
@@ -26,16 +26,16 @@ def error(current: Tensor, reference: Tensor, vectors: Tensor) -> float:
     return float((compensate([Planes(reference, half, half)], vectors).y - current).abs().mean())
 
 
-@pytest.mark.parametrize("thorough", [True, False])
+@pytest.mark.parametrize("plan", [THOROUGH, QUICK])
 @pytest.mark.parametrize("down, right", [(0, 5), (-7, 3), (12, -18)])
-def test_a_global_shift_is_found(texture: Callable[..., Tensor], down: int, right: int, thorough: bool) -> None:
+def test_a_global_shift_is_found(texture: Callable[..., Tensor], down: int, right: int, plan: Plan) -> None:
     wide = texture(64 + 48, 96 + 48)
     reference = wide[..., 24 : 24 + 64, 24 : 24 + 96]
     current = wide[..., 24 + down : 24 + down + 64, 24 + right : 24 + right + 96]
-    vectors = Search(32, thorough)(current, [reference], still(current), RATE)
+    vectors = Search(32, plan)(current, [reference], still(current), RATE)
     inner = vectors[..., 3:-3, 3:-3]
     expected = torch.tensor([4 * down, 4 * right, 0])[None, :, None, None]
-    assert ((inner - expected).abs() <= (0 if thorough else 1)).all(1).float().mean() > 0.8
+    assert ((inner - expected).abs() <= (0 if plan is THOROUGH else 1)).all(1).float().mean() > 0.8
     assert error(current, reference, vectors) < error(current, reference, still(current)) / 3
 
 
@@ -80,16 +80,16 @@ def test_neighbours_and_their_median() -> None:
     assert median(torch.tensor([-1, -2, -2, -9])).item() == -2
 
 
-@pytest.mark.parametrize("thorough", [True, False])
+@pytest.mark.parametrize("plan", [THOROUGH, QUICK])
 @pytest.mark.parametrize("age", [0, 1, 3])
-def test_the_picture_with_the_content_is_found(texture: Callable[..., Tensor], age: int, thorough: bool) -> None:
+def test_the_picture_with_the_content_is_found(texture: Callable[..., Tensor], age: int, plan: Plan) -> None:
     wide = texture(48 + 16, 64 + 16)
     current = wide[..., 8:-8, 8:-8]
     pictures = [texture(48, 64, seed) for seed in range(3, 7)]
     pictures[age] = wide[..., 6 : 6 + 48, 9 : 9 + 64]
-    vectors = Search(32, thorough)(current, pictures, still(current), RATE)
+    vectors = Search(32, plan)(current, pictures, still(current), RATE)
     assert (vectors[..., 1:-1, 1:-1] == torch.tensor([8, -4, age])[None, :, None, None]).all(1).float().mean() > 0.8
-    others = Search(32, thorough, references=age)(current, pictures, still(current), RATE) if age else vectors
+    others = Search(32, plan, references=age)(current, pictures, still(current), RATE) if age else vectors
     assert others[:, 2].max() == (age - 1 if age else 0)
 
 

@@ -8,7 +8,7 @@ import torch
 from models.codec import Codec
 from models.picture import Planes
 from models.presets import PRESETS
-from models.search import Search
+from models.search import QUICK, Search
 from models.weights import locate, read
 from models.widening import widen
 
@@ -26,7 +26,7 @@ def test_pictures_and_contexts_of_the_smaller_preset_are_kept() -> None:
     small.load_state_dict({**small.state_dict(), **trained.parameters})
     torch.manual_seed(1)
     widen(trained.parameters, PRESETS["tiny"], large)
-    rate, search = torch.tensor([20.0]), Search(8, thorough=False)
+    rate, search = torch.tensor([20.0]), Search(8, QUICK)
     states = []
     with torch.no_grad():
         for codec in (small, large):

@@ -47,11 +47,11 @@ def test_json_holds_points_and_bd_rates(tmp_path, stand_in):
 
 
 def test_nvc_is_called_with_what_was_asked(tmp_path, stand_in):
-    run(write_clip(tmp_path), "--qps", "1.5,3", "--anchors", "", "--model", "tiny", "--filter", "off", "--decision", "rd", "--references", "3", "--threads", "2")
+    run(write_clip(tmp_path), "--qps", "1.5,3", "--anchors", "", "--model", "tiny", "--filter", "off", "--decision", "rd", "--effort", "fast", "--references", "3", "--threads", "2")
     encode, decode = stand_in.commands[:2]
     assert encode[:4] == [sys.executable, "-m", "nvc_cli", "encode"]
     options = dict(zip(encode[7:-5:2], encode[8:-5:2], strict=True))
-    assert options == {"--qp": "1.5", "--model": "tiny", "--filter": "off", "--decision": "rd", "--references": "3", "--threads": "2"}
+    assert options == {"--qp": "1.5", "--model": "tiny", "--filter": "off", "--decision": "rd", "--effort": "fast", "--references": "3", "--threads": "2"}
     assert encode[4].endswith("_96x80_30.yuv")
     assert encode[-5:] == ["--keyint", "0", "--no-scenecut", "--json", "-y"] and decode[-2:] == ["--json", "-y"]
     assert decode[3:5] == ["decode", encode[6]]

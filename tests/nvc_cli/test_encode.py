@@ -19,11 +19,13 @@ import torch
 from click.testing import Result
 
 from models.backends import BACKENDS, seconds
+from models.codec import Codec
 from models.presets import lagrangian
 from models.quality import distortion
 from models.weights import load
 from nvc_cli.decision import Decision, LookAhead
 from nvc_cli.decoder import Decoder
+from nvc_cli.effort import Effort
 from nvc_cli.encode import _budget
 from nvc_cli.encoder import Encoded, Encoder
 from nvc_cli.frame import Color, Frame, VideoInfo
@@ -33,6 +35,7 @@ from nvc_cli.stream import (
     Packet,
     StreamReader,
     StreamWriter,
+    open_stream,
     pack_header,
     picture_checksum,
 )
@@ -77,11 +80,34 @@ def test_references_are_searched_as_asked() -> None:
     lumas = [np.kron(plane, np.ones((4, 4))).astype(np.uint8) for plane in (texture, np.full_like(texture, 128))]
     grey = np.full((16, 24), 128, np.uint8)
     for references in (1, 2):
-        encoder = Encoder(load("tiny"), 2, 0, False, torch.device("cpu"), references)
+        encoder = Encoder(load("tiny"), 2, 0, False, torch.device("cpu"), Effort(references))
         for t in range(5):
             encoder.encode(Frame(lumas[t % 2], grey, grey))
         assert encoder.state.vectors[:, 2].max() <= references - 1
         assert (encoder.state.vectors[:, 2].float().mean() > 0.4) == (references == 2)
+
+
+def test_efforts_make_streams_that_decode(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
+    """Without trying it, fast takes the enhancer to help, but for pictures before a keyframe."""
+    source, flags = clip(frames=6), {}
+    for effort in ("fast", "medium"):
+        stream = tmp_path / f"{effort}.nvc"
+        done("encode", source, "-o", stream, "--model", model, "--effort", effort, "--keyint", 4, "--verify")
+        with open_stream(str(stream)) as reader:
+            flags[effort] = [packet.enhance_last for packet in reader]
+    assert (tmp_path / "fast.nvc").read_bytes() != (tmp_path / "medium.nvc").read_bytes()
+    assert flags["fast"] == [False, True, True, True, flags["medium"][4], True]
+
+
+def test_pictures_of_the_best_quality_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the newest, for the frames of a quality cycle: the keyframe, then the best ones of the cycle."""
+    asked, search = [], Codec.search
+    monkeypatch.setattr(Codec, "search", lambda self, *rest: asked.append(rest[-1]) or search(self, *rest))
+    encoder, grey = Encoder(load("tiny"), 3, 0, False, torch.device("cpu"), Effort(older=2)), np.full((8, 8), 128, np.uint8)
+    for t in range(12):
+        encoder.encode(Frame(np.full((16, 16), 100 + t, np.uint8), grey, grey))
+    assert asked[:4] == [[], [1], [2, 1], [3, 2]]  # ages; the frame after the keyframe is the best of its cycle
+    assert asked[10] == [1, 5]
 
 
 def test_thresholds_decide(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:

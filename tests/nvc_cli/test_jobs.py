@@ -16,6 +16,7 @@ from click.testing import Result
 
 from models.weights import load
 from nvc_cli.decision import Decision, Heuristic, LookAhead
+from nvc_cli.effort import Effort
 from nvc_cli.encoder import Encoder
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Color, Frame, VideoInfo
@@ -59,7 +60,7 @@ def recipe() -> Callable[..., Recipe]:
     def make(decision: Decision, quality: float | OnePass) -> Recipe:
         model = load("tiny")
         header = Header(48, 32, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
-        return Recipe("a.nvc", header, "tiny", "cpu", 1, decision, 8, quality, verify=isinstance(quality, float))
+        return Recipe("a.nvc", header, "tiny", "cpu", 1, decision, Effort(), quality, verify=isinstance(quality, float))
 
     return make
 
@@ -68,7 +69,7 @@ def recipe() -> Callable[..., Recipe]:
 def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], decision: Decision, keyint: int) -> None:
     frames = list(scenes(5, 3, 4))
     torch.set_num_threads(1)
-    encoder = Encoder(load("tiny"), 1.0, keyint, decision, CPU, 8, scenecut=True)
+    encoder = Encoder(load("tiny"), 1.0, keyint, decision, CPU, scenecut=True)
     expected = [encoded for frame in frames for encoded in encoder.encode(frame)] + encoder.finish()
     kept: list[Frame] = []
     packets = in_segments(frames, recipe(decision, 1.0), keyint, kept.append)
@@ -80,7 +81,7 @@ def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], 
 
 def test_segments_share_a_rate(recipe: Callable[..., Recipe]) -> None:
     """Each takes what is due to it, though it knows nothing of the others."""
-    packets = in_segments(list(scenes(9, 9)), replace(recipe(False, OnePass(48 * 32, 1000.0, keyint=256)), references=1), 256)
+    packets = in_segments(list(scenes(9, 9)), replace(recipe(False, OnePass(48 * 32, 1000.0, keyint=256)), effort=Effort(references=1)), 256)
     for scene in (packets[:9], packets[9:]):
         assert sum(8 * len(packet.payload) for packet in scene) == pytest.approx(9 * 1000, rel=0.3)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nvc_cli
-from nvc_cli import BT709, Decoder, Encoder, Frame, Header, NvcError, OnePass, StreamReader, StreamWriter, VideoInfo
+from nvc_cli import BT709, Decoder, Effort, Encoder, Frame, Header, NvcError, OnePass, StreamReader, StreamWriter, VideoInfo
 
 PATCHES = np.array([[255, 255, 255], [0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [120, 120, 120]], np.uint8)
 
@@ -60,7 +60,7 @@ def test_what_is_no_picture(wrong: object) -> None:
 
 
 def test_arrays_in_and_out(model: str) -> None:
-    encoder, file = Encoder(model, qp=1, references=1), io.BytesIO()
+    encoder, file = Encoder(model, qp=1, effort=Effort(references=1)), io.BytesIO()
     with StreamWriter(file, Header.of(VideoInfo(96, 32, Fraction(30), color=BT709), encoder.model)) as stream:
         for picture in (patches(), patches()[:, ::-1], Frame.of(patches()).av()):
             for encoded in encoder.encode(picture):
@@ -73,7 +73,7 @@ def test_arrays_in_and_out(model: str) -> None:
 
 
 def test_a_rate_instead_of_a_quality(model: str) -> None:
-    encoder = Encoder(model, OnePass(96 * 32, share=2000.0), references=1)
+    encoder = Encoder(model, OnePass(96 * 32, share=2000.0), effort=Effort(references=1))
     for picture in (patches(), patches()[:, ::-1]):
         (encoded,) = encoder.encode(picture)
         encoder.took(len(encoded.packet.payload))
@@ -88,7 +88,7 @@ def test_what_encoder_and_decoder_refuse(model: str) -> None:
     header = Header.of(VideoInfo(96, 32, Fraction(30)), Encoder(model).model)
     with pytest.raises(NvcError):
         Decoder(header)  # its model is not in the package
-    decoder, encoder = Decoder(header, model), Encoder(model, references=1)
+    decoder, encoder = Decoder(header, model), Encoder(model, effort=Effort(references=1))
     encoder.encode(patches())
     (encoded,) = encoder.encode(patches())
     with pytest.raises(NvcError, match="no keyframe comes before it"):

@@ -452,7 +452,7 @@ def real(weights_file: Path) -> Model:
 def real_stream(real: Model) -> tuple[bytes, list[int]]:
     """Nine frames of 33x19 with keyframes 0, 3, 6, most of which are to be enhanced."""
     cpu = torch.device("cpu")
-    encoder = Encoder(real, 4, 3, True, cpu, 1)
+    encoder = Encoder(real, 4, 3, True, cpu, "fast")
     coded = [encoded.packet for frame in pictures(33, 19, 9) for encoded in encoder.encode(frame)]
     coded = [dataclasses.replace(packet, enhance_last=t != 5) for t, packet in enumerate(coded)]
     assert [packet.keyframe for packet in coded] == 3 * [True, False, False]

@@ -1,0 +1,28 @@
+"""How long the encoder thinks. Any decoder decodes what comes of any effort, in the same time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.search import HASTY, QUICK, THOROUGH, Plan
+from models.vectors import REFERENCES
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an encoder tries before it decides."""
+
+    references: int = REFERENCES  # earlier pictures that vectors may point to, 1 to 8
+    older: int = REFERENCES  # of these, beside the newest, are searched on their own: the ones of best quality
+    reach: int = 64  # of the search, in luma samples
+    plan: Plan = THOROUGH  # of the search
+    enhancer: bool = True  # whether the out-of-loop filter is tried on every picture; else on those before a keyframe only, and taken to help elsewhere
+
+
+EFFORTS = {
+    "fast": Effort(older=1, reach=32, plan=HASTY, enhancer=False),
+    "medium": Effort(),
+}
+
+DRAFT = Effort(references=1, plan=QUICK, enhancer=False)
+"""Only what frames take matters, and that about."""
