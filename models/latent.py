@@ -125,7 +125,8 @@ class Latent(nn.Module):
         coded = np.flatnonzero(indexes >= SKIP)
         symbols = np.zeros(len(indexes), np.float32)
         symbols[coded] = coder.take(indexes[coded])
-        return self._decoded(torch.from_numpy(symbols).to(z.device).view_as(prior.mean), prior, rate)
+        found = torch.from_numpy(symbols).to(z.device).view(prior.mean.shape)
+        return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
 
     def _hyper_index(self, shape: tuple[int, ...], rate: Tensor) -> Tensor:
         return scale_index(self.hyper_scales(rate)).expand(shape)

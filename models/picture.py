@@ -60,9 +60,9 @@ def crop(planes: Planes, height: int, width: int) -> Planes:
 
 
 def to_features(planes: Planes) -> Tensor:
-    """Planes -> (B, 96, H/8, W/8), centred on zero, one unit is 256 grey levels."""
+    """Planes -> (B, 96, H/8, W/8), centred on zero, one unit is 256 grey levels; channels-last, like all that the networks work on."""
     parts = (F.pixel_unshuffle(planes.y, 8), F.pixel_unshuffle(planes.u, 4), F.pixel_unshuffle(planes.v, 4))
-    return (torch.cat(parts, 1) - 128) / 256
+    return (torch.cat(parts, 1).contiguous(memory_format=torch.channels_last) - 128) / 256
 
 
 def to_planes(features: Tensor) -> Planes:
