@@ -168,7 +168,7 @@ def phases(plane: Tensor) -> Tensor:
         line = _weighted([rows[:, k : k + height] for k in range(len(vertical))], vertical)
         for j, horizontal in enumerate(taps):
             out[:, i * len(taps) + j] = _weighted([line[..., k : k + width] for k in range(len(horizontal))], horizontal)
-    return out.div_(64 * 64)
+    return out.mul_(1 / (64 * 64))
 
 
 def _weighted(terms: list[Tensor], weights: tuple[int, ...]) -> Tensor:

@@ -74,8 +74,8 @@ def _parse_anchors(ctx: click.Context, param: click.Parameter, value: str) -> tu
 @click.option("--model", default="tiny", show_default=True, shell_complete=models, help="Model of nvc.")
 @click.option("--filter", "filter_", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
               help="In-loop filter of nvc.")  # fmt: skip
-@click.option("--decision", type=click.Choice(["heuristic", "rd", "learned"]), default="heuristic", show_default=True,
-              help="How nvc decides on it under auto.")  # fmt: skip
+@click.option("--decision", type=click.Choice(["heuristic", "rd", "learned"]), default=None,
+              help="How nvc decides on it under auto; by default as its effort says.")  # fmt: skip
 @effort_option
 @click.option("--references", type=click.IntRange(1, 8), default=8, show_default=True, metavar="N",
               help="Earlier pictures that nvc searches, 1 to 8.")  # fmt: skip
@@ -97,7 +97,7 @@ def command(
     qps: tuple[str, ...],
     model: str,
     filter_: str,
-    decision: str,
+    decision: str | None,
     effort: str,
     references: int,
     enhance: bool,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from models.search import HASTY, QUICK, THOROUGH, Plan
 from models.vectors import REFERENCES
+from nvc_cli.decision import Decision, Heuristic
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,14 @@ class Effort:
     older: int = REFERENCES  # of these, beside the newest, are searched on their own: the ones of best quality
     reach: int = 64  # of the search, in luma samples
     plan: Plan = THOROUGH  # of the search
+    decision: Decision = Heuristic()  # on the in-loop filter
     enhancer: bool = True  # whether the out-of-loop filter is tried on every picture; else on those before a keyframe only, and taken to help elsewhere
 
 
 EFFORTS = {
-    "fast": Effort(older=1, reach=32, plan=HASTY, enhancer=False),
+    "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, enhancer=False),
     "medium": Effort(),
 }
 
-DRAFT = Effort(references=1, plan=QUICK, enhancer=False)
+DRAFT = Effort(references=1, plan=QUICK, decision=False, enhancer=False)
 """Only what frames take matters, and that about."""

@@ -120,8 +120,8 @@ class Thresholds(click.ParamType):
     "--filter", "filtering", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="The in-loop filter; auto decides frame by frame."
 )
 @click.option(
-    "--decision", type=click.Choice(["heuristic", "rd", "learned"]), default="heuristic", show_default=True,
-    help="How auto decides. heuristic: by the error that the filter takes away; rd: by what the coming frames cost, too, in twice the time; learned: as a model of what rd chose says."
+    "--decision", type=click.Choice(["heuristic", "rd", "learned"]), default=None,
+    help="How auto decides; by default heuristic, or always on with --effort fast. heuristic: by the error that the filter takes away; rd: by what the coming frames cost, too, in twice the time; learned: as a model of what rd chose says."
 )
 @click.option(
     "--thresholds", type=Thresholds(), default=None, metavar="M0,M1,M2,M3,P",
@@ -152,7 +152,7 @@ def command(
     keyint: int,
     scenecut: bool,
     filtering: str,
-    decision: str,
+    decision: str | None,
     thresholds: Heuristic | None,
     effort: str,
     references: int,
@@ -281,13 +281,13 @@ def _encode(frames: Iterable[Frame], encoder: Encoder, verifier: Decoder | None,
             encoder.took(write(encoded.packet, encoded.picture))
 
 
-def _decision(filtering: str, decision: str, thresholds: Heuristic | None) -> Decision:
-    """The options about the in-loop filter as one."""
-    if thresholds and (filtering, decision) != ("auto", "heuristic"):
+def _decision(filtering: str, decision: str | None, thresholds: Heuristic | None) -> Decision | None:
+    """The options about the in-loop filter as one; None leaves the decision to the effort."""
+    if thresholds and (filtering != "auto" or decision not in (None, "heuristic")):
         raise click.UsageError("--thresholds are those of --filter auto --decision heuristic")
     if filtering != "auto":
         return filtering == "on"
-    rules: dict[str, Decision] = {"rd": LookAhead(), "learned": Learned(), "heuristic": thresholds or Heuristic()}
+    rules: dict[str | None, Decision | None] = {"rd": LookAhead(), "learned": Learned(), "heuristic": thresholds or Heuristic(), None: thresholds}
     return rules[decision]
 
 

@@ -18,7 +18,7 @@ from models.search import Search
 from models.vectors import REFERENCES
 from models.weights import Model
 from nvc_cli.cuts import Lookout
-from nvc_cli.decision import Decision, Heuristic, LookAhead, Moment
+from nvc_cli.decision import Decision, LookAhead, Moment
 from nvc_cli.effort import EFFORTS, Effort
 from nvc_cli.frame import Frame
 from nvc_cli.rate import RateControl
@@ -76,7 +76,7 @@ class Encoder:
         qp: 0 (best picture) to 7 (smallest file), in steps of 1/8; or what finds the rate point of each frame, such as `OnePass`,
             which must then be told by `took` what frames took.
         keyint: largest distance of keyframes; 0: no limit.
-        decision: when the in-loop filter is on: True, False, or how to find out.
+        decision: when the in-loop filter is on: True, False, or how to find out; None: as the effort says.
         device: where the model is, or is to be; by default on a CUDA device if there is one.
         effort: how long to think, a name among `EFFORTS` or another `Effort`.
         scenecut: keyframes at scene cuts, too.
@@ -87,7 +87,7 @@ class Encoder:
     """
 
     def __init__(
-        self, model: Model | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision = Heuristic(),
+        self, model: Model | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision | None = None,
         device: torch.device | None = None, effort: Effort | str = "medium", scenecut: bool = False,
     ):  # fmt: skip
         self.model, self.device = ready_model(model, device)
@@ -97,7 +97,7 @@ class Encoder:
         if not 0 <= self.base <= 8 * MAX_QP:
             raise ValueError(f"a quality of {qp} is not one from 0 to {MAX_QP}")
         effort = EFFORTS[effort] if isinstance(effort, str) else effort
-        self.keyint, self.decision = keyint, decision
+        self.keyint, self.decision = keyint, effort.decision if decision is None else decision
         self.search = Search(effort.reach, effort.plan, effort.references)
         self.align = alignment(self.search.references)
         self.lookout = Lookout() if scenecut or self.control else None

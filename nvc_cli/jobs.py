@@ -53,7 +53,7 @@ class Recipe:
     model: str  # name or file
     device: str  # auto, cpu or cuda
     threads: int | None  # of a process; None: as many as there are cores
-    decision: Decision
+    decision: Decision | None
     effort: Effort
     quality: float | OnePass  # qp; or a rate control, of which each segment gets its own
     verify: bool = False  # decode every frame and compare

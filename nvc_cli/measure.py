@@ -31,7 +31,7 @@ class Settings:
     frames: int  # at most, per clip
     model: str
     filter: str
-    decision: str
+    decision: str | None
     effort: str
     references: int
     threads: int
@@ -113,8 +113,10 @@ def measure(clip: Clip, folder: Path, settings: Settings, job: Job) -> tuple[lis
 
 def _nvc_points(clip: Clip, folder: Path, settings: Settings, job: Job) -> tuple[list[Point], Path]:
     coded = folder / "coded.nvc"
-    choices = {"--qp": job.quality, "--model": settings.model, "--filter": settings.filter, "--decision": settings.decision}
+    choices = {"--qp": job.quality, "--model": settings.model, "--filter": settings.filter}
     choices |= {"--effort": settings.effort, "--references": str(settings.references), "--threads": str(settings.threads)}
+    if settings.decision:
+        choices["--decision"] = settings.decision
     options = [word for pair in choices.items() for word in pair]
     command = [*_program(), "encode", str(clip.path), "-o", str(coded), *options, *ONE_KEYFRAME, "--json", "-y"]
     encoding = run_json(command, settings.threads)

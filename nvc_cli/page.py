@@ -196,7 +196,7 @@ def _points(page: Page, result: ClipResult) -> str:
 def _method(page: Page) -> list[str]:
     c = page.conditions
     machine, own = c["machine"], f"model {c['model']} (weights {c['weights']}), qps {', '.join(c['qps'])}"
-    own += f", filter {c['filter']}, decision {c['decision']}, effort {c['effort']}, references {c['references']}"
+    own += f", filter {c['filter']}, decision {c['decision'] or 'by effort'}, effort {c['effort']}, references {c['references']}"
     loads = [f", load average {s.load:g}" if s.load is not None else "" for s in page.sittings]
     rows = [
         ["frames", f"the first {c['frames']} of each clip at most, as raw 8-bit 4:2:0, one keyframe"],

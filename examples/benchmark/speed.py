@@ -99,6 +99,7 @@ def shown(rows: list[tuple[str, list[Run]]]) -> None:
 @click.option("--video", type=click.Path(path_type=Path, exists=True), default=CLIP, help="[default: the example clip]")
 @click.option("--sizes", default="cif,480p,720p,1080p", show_default=True)
 @click.option("--models", default="tiny", show_default=True, help="Models of the package, or .safetensors files.")
+@click.option("--efforts", default="fast,medium", show_default=True)
 @click.option("--others", default=",".join(OTHERS), show_default=True, help="Other encoders; empty: none.")
 @click.option("--frames", type=click.IntRange(2), default=24, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
@@ -107,7 +108,7 @@ def shown(rows: list[tuple[str, list[Run]]]) -> None:
 @click.option("--qp", default=3.0, show_default=True)
 @click.option("--scaling", is_flag=True, help="Also time threads, frames, and the start.")
 def command(
-    video: Path, sizes: str, models: str, others: str, frames: int, runs: int, threads: int, device: str, qp: float, scaling: bool
+    video: Path, sizes: str, models: str, efforts: str, others: str, frames: int, runs: int, threads: int, device: str, qp: float, scaling: bool
 ) -> None:  # fmt: skip
     """Time nvc and other encoders."""
     with tempfile.TemporaryDirectory(prefix="nvc-speed-") as folder:
@@ -121,7 +122,9 @@ def command(
                 for model in models.split(","):
                     stream = where / "a.nvc"
                     common = ("--threads", threads, "--device", device)
-                    seen.setdefault(f"{model} encode", []).append(nvc(where, "encode", source, "-o", stream, "--model", model, "--qp", qp, *common))
+                    for effort in efforts.split(","):
+                        words = ("encode", source, "-o", stream, "--model", model, "--qp", qp, "--effort", effort, *common)
+                        seen.setdefault(f"{model} encode, {effort}", []).append(nvc(where, *words))
                     given = ("--model", model) if model.endswith(".safetensors") else ()
                     for options in ((), ("--enhance",)):
                         key = f"{model} decode {' '.join(options)}".strip()

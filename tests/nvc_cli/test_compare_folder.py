@@ -228,7 +228,7 @@ def test_a_point_whose_stream_is_gone_is_measured_again(tmp_path, monkeypatch, s
         (("--threads", "2"), "threads 1, now 2"),
         (("--frames", "4"), "frames 32, now 4"),
         (("--filter", "off"), "filter auto, now off"),
-        (("--decision", "rd"), "decision heuristic, now rd"),
+        (("--decision", "rd"), "decision none, now rd"),
         (("--references", "2"), "references 8, now 2"),
         (("--enhance",), "enhance False, now True"),
     ],
