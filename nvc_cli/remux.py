@@ -89,6 +89,9 @@ def refused(name: str, tracks: tuple[Track, ...]) -> list[Track]:
             container.start_encoding()
         except (NvcError, av.FFmpegError, ValueError):
             out.append(track)
+        finally:
+            with contextlib.suppress(av.FFmpegError, ValueError):
+                container.close()
     return out
 
 

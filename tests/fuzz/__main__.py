@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import process_time
 
 import click
 import torch
@@ -21,7 +21,7 @@ from tests.fuzz.mutations import SEEDS, VECTORS, decoded, mutated, outcome, part
 from tests.fuzz.paths import entered, joined, listed, written
 
 SLOW, LARGE = 10.0, 2 << 20
-"""Seconds for one of them and KiB for all that are a failure."""
+"""Seconds of computing for one of them and KiB for all that are a failure."""
 
 PATHS = {"decode": outcome, "resilient": salvaged, "start": entered, "info": listed, "concat": joined, "write": written}
 """What a mutated stream goes through."""
@@ -43,7 +43,7 @@ def command(count: int, first: int, path: str) -> None:
         case = _videos(Path(folder)) if path == "encode" else _streams(path)
         for seed in tqdm(range(first, first + count), unit="stream", disable=None):
             name, change, run = case(seed)
-            begin = monotonic()
+            begin = process_time()
             try:
                 result = run()
             except Exception:
@@ -52,7 +52,7 @@ def command(count: int, first: int, path: str) -> None:
                 print(f"seed {seed}: {change} of {name}", file=sys.stderr)
                 traceback.print_exc(limit=-3)
             seen[change, result] += 1
-            slowest = max(slowest, (monotonic() - begin, seed))
+            slowest = max(slowest, (process_time() - begin, seed))
     results = sorted({result for _, result in seen})
     print(f"{'mutation':<16}" + "".join(f"{result:>10}" for result in results))
     for change in sorted({change for change, _ in seen}):
