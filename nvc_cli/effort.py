@@ -18,13 +18,13 @@ class Effort:
     reach: int = 64  # of the search, in luma samples
     plan: Plan = THOROUGH  # of the search
     decision: Decision = Heuristic()  # on the in-loop filter
-    enhancer: bool = True  # whether the out-of-loop filter is tried on every picture; else on those before a keyframe only, and taken to help elsewhere
+    trust: int = 7  # for how many pictures the out-of-loop filter is taken to help, once it was seen to, until a keyframe comes
 
 
 EFFORTS = {
-    "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, enhancer=False),
+    "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, trust=255),
     "medium": Effort(),
 }
 
-DRAFT = Effort(references=1, plan=QUICK, decision=False, enhancer=False)
+DRAFT = Effort(references=1, plan=QUICK, decision=False, trust=255)
 """Only what frames take matters, and that about."""

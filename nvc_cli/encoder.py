@@ -106,6 +106,7 @@ class Encoder:
         self.rates: list[int] = []  # of these frames, the newest first
         self.ways: list[_Way] = []
         self.last: _Coded | None = None  # the frame that was given out last
+        self.trusted = 0  # pictures on which the enhancer need not be tried
 
     @torch.inference_mode()
     def encode(self, picture: Frame | np.ndarray[Any, Any] | av.VideoFrame) -> list[Encoded]:
@@ -201,7 +202,7 @@ class Encoder:
             rate=coded.rate,
             filtered=coded.filtered,
             refresh=False,
-            enhance_last=self._enhancer_helps(coded),
+            enhance_last=self._enhance(coded),
             payload=coded.payload,
             checksum=picture_checksum(picture),
             time=coded.frame.time,
@@ -209,15 +210,21 @@ class Encoder:
         self.last = coded
         return Encoded(packet, picture, coded.moment)
 
-    def _enhancer_helps(self, following: _Coded) -> bool:
-        """Whether the out-of-loop filter, which knows the following picture, brings the last one closer to its source."""
-        last = self.last
-        if last is None:
+    def _enhance(self, following: _Coded) -> bool:
+        """Whether the out-of-loop filter, which knows the following picture, is to be used on the last one."""
+        if self.last is None:
             return False
-        if not (self.effort.enhancer or following.keyframe):
+        if self.trusted and not following.keyframe:
+            self.trusted -= 1
             return True
-        better = self.codec.enhance(last.state, self._tensor(last.rate), following.state.picture, self._tensor(following.rate), self.align).rounded()
-        return _error(better, last.source) < _error(last.state.picture, last.source)
+        helps = self._enhancer_helps(self.last, following)
+        self.trusted = self.effort.trust if helps and not following.keyframe else 0
+        return helps
+
+    def _enhancer_helps(self, coded: _Coded, following: _Coded) -> bool:
+        """Whether it brings a picture closer to its source."""
+        better = self.codec.enhance(coded.state, self._tensor(coded.rate), following.state.picture, self._tensor(following.rate), self.align).rounded()
+        return _error(better, coded.source) < _error(coded.state.picture, coded.source)
 
     def _tensor(self, rate: int) -> Tensor:
         return torch.tensor([rate], device=self.device)

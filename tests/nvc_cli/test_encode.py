@@ -88,15 +88,22 @@ def test_references_are_searched_as_asked() -> None:
 
 
 def test_efforts_make_streams_that_decode(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
-    """Without trying it, fast takes the enhancer to help, but for pictures before a keyframe."""
-    source, flags = clip(frames=6), {}
+    source = clip(frames=6)
     for effort in ("fast", "medium"):
-        stream = tmp_path / f"{effort}.nvc"
-        done("encode", source, "-o", stream, "--model", model, "--effort", effort, "--keyint", 4, "--verify")
-        with open_stream(str(stream)) as reader:
-            flags[effort] = [packet.enhance_last for packet in reader]
+        done("encode", source, "-o", tmp_path / f"{effort}.nvc", "--model", model, "--effort", effort, "--keyint", 4, "--verify")
     assert (tmp_path / "fast.nvc").read_bytes() != (tmp_path / "medium.nvc").read_bytes()
-    assert flags["fast"] == [False, True, True, True, flags["medium"][4], True]
+
+
+@pytest.mark.parametrize("helps, tried", [(True, [1, 4, 5, 6, 9, 10, 11]), (False, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])])
+def test_the_enhancer_is_tried_now_and_then(monkeypatch: pytest.MonkeyPatch, helps: bool, tried: list[int]) -> None:
+    """Once it helped it is taken to help the next two, but not before a keyframe."""
+    seen = []
+    monkeypatch.setattr(Encoder, "_enhancer_helps", lambda self, coded, following: seen.append(t) or helps)
+    encoder, grey = Encoder(load("tiny"), 3, 5, False, torch.device("cpu"), Effort(trust=2)), np.full((8, 8), 128, np.uint8)
+    flags = []
+    for t in range(12):
+        flags += [encoded.packet.enhance_last for encoded in encoder.encode(Frame(np.full((16, 16), 100 + t, np.uint8), grey, grey))]
+    assert seen == tried and flags == [False] + 11 * [helps]
 
 
 def test_pictures_of_the_best_quality_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
