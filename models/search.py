@@ -62,7 +62,7 @@ class Plan:
 
 THOROUGH = Plan(4, (8, 4, 2, 1), (1,), (4, 2, 1), RING, 2, True)
 """For encoding."""
-HASTY = Plan(2, (6, 2), (1,), (1,), CROSS, 1, True)
+HASTY = Plan(1, (6, 2), (1,), (1,), CROSS, 1, True)
 """For fast encoding."""
 QUICK = Plan(4, (6, 2), (4, 2, 1), (1,), CROSS, 1, False)
 """For training, and where a decoder searches."""

@@ -49,7 +49,9 @@ class Lookout:
         activity, last, self.last = _activity(luma), self.last, _reduced(luma)
         if last is None:
             return Glance(activity, True)
-        before, self.ratio = self.ratio, _prediction_error(self.last, last) / (_texture(self.last) + FLOOR)
+        texture = _texture(self.last) + FLOOR
+        # Below this error nothing is a cut, nor decides whether the next picture is one.
+        before, self.ratio = self.ratio, _prediction_error(self.last, last, CUT / JUMP * texture) / texture
         return Glance(activity, self.ratio > max(CUT, JUMP * before))
 
 
@@ -68,15 +70,16 @@ def _texture(picture: Tensor) -> float:
     return float((blocks - blocks.mean((2, 3), keepdim=True)).abs().mean())
 
 
-def _prediction_error(picture: Tensor, last: Tensor) -> float:
-    """Mean absolute error of blocks that are each predicted from the best place in the last picture, made as bright as this one."""
+def _prediction_error(picture: Tensor, last: Tensor, enough: float) -> float:
+    """Mean absolute error of blocks that are each predicted from the best place in the last picture, made as bright as this one; or any below `enough`."""
     height, width = picture.shape
     last = last - last.mean() + picture.mean()
     past = F.pad(last[None, None], (RADIUS,) * 4, mode="replicate")[0, 0]
-    least: Tensor | None = None
-    for down in range(2 * RADIUS + 1):
+    least, mean = torch.full((), math.inf), math.inf
+    for down in sorted(range(2 * RADIUS + 1), key=lambda down: abs(down - RADIUS)):
         moved = past[down : down + height].unfold(1, width, 1).transpose(0, 1)  # (displacements across, H', W')
-        error = F.avg_pool2d((moved - picture).abs()[:, None], BLOCK).amin(0)
-        least = error if least is None else torch.minimum(least, error)
-    assert least is not None  # there is at least one displacement
-    return float(least.mean())
+        least = torch.minimum(least.to(picture.device), F.avg_pool2d((moved - picture).abs()[:, None], BLOCK).amin(0))
+        mean = float(least.mean())
+        if mean <= enough:
+            break
+    return mean
