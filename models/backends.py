@@ -138,12 +138,8 @@ def choose_backend(device: torch.device) -> Backend:
         if forced not in BACKENDS:
             raise ValueError(f"NVC_BACKEND is {forced!r}, which is none of {', '.join(BACKENDS)}; correct or unset it")
         return BACKENDS[forced]
-    return Float32 if device.type != "cpu" else _fastest(torch.get_num_threads())
-
-
-@lru_cache(maxsize=8)
-def _fastest(threads: int) -> Backend:
-    """Measured once for every number of threads."""
+    if device.type != "cpu":
+        return Float32
     with torch.inference_mode():
         return min(BACKENDS.values(), key=seconds)
 
