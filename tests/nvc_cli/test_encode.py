@@ -35,7 +35,6 @@ from nvc_cli.stream import (
     Packet,
     StreamReader,
     StreamWriter,
-    open_stream,
     pack_header,
     picture_checksum,
 )
