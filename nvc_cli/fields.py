@@ -44,7 +44,7 @@ class Source:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = 0
-        self.crc = 0
+        self.crc = self.seal = 0
 
     def take(self, count: int) -> bytes:
         """Exactly `count` bytes. Raises EOFError when the file ends first."""
@@ -81,6 +81,6 @@ class Source:
         return self.take(length).decode("ascii")
 
     def check_seal(self) -> bool:
-        """Read a CRC-32; true if it is that of the bytes before it."""
-        expected = self.crc
-        return int.from_bytes(self.take(4), "little") == expected
+        """Read a CRC-32; true if it is that of the bytes before it. It is `seal` then."""
+        self.seal = self.crc
+        return int.from_bytes(self.take(4), "little") == self.seal

@@ -16,14 +16,16 @@ MIN_PACKET = 13  # bytes: head, length, at least 5 of payload, checksum, CRC-32
 MAX_NUMBER = 2**63 - 1
 MAX_SIZE = 2**28 - 1  # bytes
 _TAIL = 8  # bytes of size and CRC-32
+CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """The number of a frame, and the bytes of the stream up to the end of the packet before it."""
+    """Which packet shows a frame, and where."""
 
-    frame: int
-    offset: int
+    frame: int  # its number
+    offset: int  # bytes of the stream up to the end of the packet before
+    crc: int  # CRC-32 of its packet: no other keyframe can take its place
 
 
 class Index:
@@ -33,7 +35,7 @@ class Index:
         self.frames = 0
         self.keyframes = 0
         self._entries = bytearray()
-        self._last = Keyframe(0, 0)
+        self._last = Keyframe(0, 0, 0)
 
     def __iter__(self) -> Iterator[Keyframe]:
         source = Source(io.BytesIO(self._entries))
@@ -41,12 +43,12 @@ class Index:
         for _ in range(self.keyframes):
             frame += source.varint(MAX_NUMBER)
             offset += source.varint(MAX_NUMBER)
-            yield Keyframe(frame, offset)
+            yield Keyframe(frame, offset, _number(source.take(CRC_BYTES)))
 
-    def add(self, keyframe: bool, offset: int) -> None:
-        """One more frame; the packet before it ends with so many bytes of the stream."""
+    def add(self, keyframe: bool, offset: int, crc: int) -> None:
+        """One more frame; the packet before it ends with so many bytes of the stream, its own has this CRC-32."""
         if keyframe:
-            self._enter(Keyframe(self.frames, offset))
+            self._enter(Keyframe(self.frames, offset, crc))
         self.frames += 1
 
     def last(self, frame: int) -> Keyframe | None:
@@ -76,6 +78,7 @@ class Index:
 
     def _enter(self, keyframe: Keyframe) -> None:
         self._entries += varint(keyframe.frame - self._last.frame) + varint(keyframe.offset - self._last.offset)
+        self._entries += keyframe.crc.to_bytes(CRC_BYTES, "little")
         self._last = keyframe
         self.keyframes += 1
 
@@ -94,7 +97,8 @@ def parse(data: bytes, offset: int) -> Index:
         frames = source.varint(MAX_NUMBER)
         for _ in range(source.varint(MAX_SIZE)):
             last = index._last
-            keyframe = Keyframe(last.frame + source.varint(MAX_NUMBER), last.offset + source.varint(MAX_NUMBER))
+            frame, place = last.frame + source.varint(MAX_NUMBER), last.offset + source.varint(MAX_NUMBER)
+            keyframe = Keyframe(frame, place, _number(source.take(CRC_BYTES)))
             if index.keyframes:
                 _check_distance(last, keyframe)
             elif keyframe.frame:
@@ -104,7 +108,7 @@ def parse(data: bytes, offset: int) -> Index:
         raise ValueError("it is too short") from None
     index.frames = frames
     if index.keyframes:
-        _check_distance(index._last, Keyframe(frames, offset))
+        _check_distance(index._last, Keyframe(frames, offset, 0))
     if index.pack() != data or (frames and not index.keyframes):
         raise ValueError("its fields contradict each other")
     return index
@@ -131,6 +135,10 @@ def load(file: BinaryIO, start: int) -> Index | None:
         return None
     finally:
         file.seek(here)
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _check_distance(first: Keyframe, following: Keyframe) -> None:

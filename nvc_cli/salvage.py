@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nvc_cli.fields import Source, intact
-from nvc_cli.index import MARK, MAX_SIZE, Index, Keyframe, load, parse
+from nvc_cli.index import CRC_BYTES, MARK, MAX_SIZE, Index, Keyframe, load, parse
 from nvc_cli.stream import KEYFRAME, MAX_PAYLOAD, Gap, Packet, StreamReader
 from nvc_cli.tracks import SAMPLE, parse_sample
 from nvc_cli.window import Window
@@ -41,6 +41,8 @@ class Salvager(StreamReader):
         self._window = Window(file, self.size)
         self._known = load(file, self._start)
         self._coming = iter(self._known or ())
+        self._numbers = {keyframe.crc: keyframe.frame for keyframe in self._known or ()}
+        self._entered, self._stray = -1, False  # the last keyframe's number by the index; whether what follows belongs elsewhere
         self._chained = False  # all frames since a keyframe were whole
         self._exact = self._was_exact = True  # the number of the next packet; that of the last one that was given out
         self._checked = 0  # bytes, in vain
@@ -59,6 +61,9 @@ class Salvager(StreamReader):
                 continue
             data = self._window.peek(0, length)
             self._window.skip(length)
+            if self._known and data[0] != SAMPLE and self._is_stray(data):
+                self._lose("packets are not where the index says")
+                continue
             if data[0] == SAMPLE:
                 self._hand_on(data)
                 self.size = self._window.position
@@ -194,6 +199,19 @@ class Salvager(StreamReader):
         if not whole:
             self._checked += length
         return whole
+
+    def _is_stray(self, data: bytes) -> bool:
+        """Whether a whole packet is of a part that, by the index, comes before the one that was entered last, or is in none. Before a part that comes too early
+        others are missing."""
+        if data[0] & KEYFRAME:
+            number = self._numbers.get(int.from_bytes(data[-CRC_BYTES:], "little"), -1)
+            self._stray = number <= self._entered
+            if not self._stray:
+                self._entered = number
+                if self._exact and number > self.frames:
+                    self._lose("packets are missing")
+                    self.frames = number
+        return self._stray
 
     def _index_at(self, ahead: int) -> Index | None:
         """The whole index that begins so many bytes ahead."""

@@ -23,7 +23,7 @@ from models.stages import staged
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import Source, sealed, varint
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
-from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
+from nvc_cli.index import CRC_BYTES, END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
 from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TERM, MAX_TIME, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from models.weights import Model
 
 MAGIC = b"NVC"
-VERSION = 9
+VERSION = 10
 
 MAX_SIDE = 16384  # samples
 MAX_PAYLOAD = 2**28 - 1  # bytes; its varint has at most four
@@ -40,7 +40,6 @@ MAX_MODEL = 64  # characters
 RATES = 64
 KEYFRAME = RATES  # the bit of a packet's first byte above its rate point
 HASH_BYTES = 8
-CRC_BYTES = 4
 MIRRORED = 4  # the bit of the orientation above its quarters of a turn
 
 
@@ -230,9 +229,10 @@ class StreamWriter:
         if self._timed != (packet.time is not None):
             raise ValueError("all frames of a stream with a tick have a time, and no others")
         before = self.size
-        self._send(pack_packet(packet, self._switches, self._last))
+        data = pack_packet(packet, self._switches, self._last)
+        self._send(data)
         self._last = packet.time
-        self._index.add(packet.keyframe, self._end)
+        self._index.add(packet.keyframe, self._end, int.from_bytes(data[-CRC_BYTES:], "little"))
         self._end = self.size
         self.frames += 1
         return self.size - before
@@ -386,7 +386,7 @@ class StreamReader:
 
     def _read_packets(self) -> Iterator[Packet]:
         while (packet := self._read_packet()) is not None:
-            self._index.add(packet.keyframe, self.size)
+            self._index.add(packet.keyframe, self.size, self._source.seal)
             self.frames += 1
             self.packet_size = self._source.size - self._begin
             self.size = self._source.size

@@ -89,7 +89,7 @@ def read_header(reader: Reader) -> Header:
     if reader.data[:3] != b"NVC":
         raise ValueError("This is not an nvc stream.")
     reader.take(3)
-    if (version := reader.unsigned(1)) != 9:
+    if (version := reader.unsigned(1)) != 10:
         raise ValueError(f"This is a stream of version {version}, which is for another program.")
     body = Reader(reader.take(reader.unsigned(1)))
     end = reader.position
@@ -134,14 +134,17 @@ class Packet:
     checksum: int
 
 
-def index(places: list[tuple[int, bool]]) -> bytes:
-    """The index of packets with these offsets, keyframes or not."""
-    numbers, last = [len(places), sum(keyframe for _, keyframe in places)], (0, 0)
-    for frame, (offset, keyframe) in enumerate(places):
+Place = tuple[int, bool, bytes]
+"""Of a packet: its offset, whether it is a keyframe, and its CRC-32."""
+
+
+def index(places: list[Place]) -> bytes:
+    """The index of packets."""
+    body, last = leb128(len(places)) + leb128(sum(keyframe for _, keyframe, _ in places)), (0, 0)
+    for frame, (offset, keyframe, crc) in enumerate(places):
         if keyframe:
-            numbers += frame - last[0], offset - last[1]
+            body += leb128(frame - last[0]) + leb128(offset - last[1]) + crc
             last = frame, offset
-    body = b"".join(map(leb128, numbers))
     data = b"\xFE" + leb128(len(body)) + body
     data += (len(data) + 8).to_bytes(4, "little")
     return data + crc32(data).to_bytes(4, "little")
@@ -152,7 +155,7 @@ def leb128(value: int) -> bytes:
     return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + leb128(value // 128)
 
 
-def read_packet(reader: Reader, timed: bool, places: list[tuple[int, bool]]) -> Packet | None:
+def read_packet(reader: Reader, timed: bool, places: list[Place]) -> Packet | None:
     """The packet after those at these places, which its own is added to; None at the end."""
     place, number = reader.position, len(places)
     try:
@@ -175,7 +178,7 @@ def read_packet(reader: Reader, timed: bool, places: list[tuple[int, bool]]) -> 
         raise ValueError(f"The stream is truncated at frame {number}.") from None
     except ValueError as error:
         raise ValueError(f"Frame {number} is damaged. {error}") from None
-    places.append((place, packet.keyframe))
+    places.append((place, packet.keyframe, reader.data[end : end + 4]))
     if timed:
         packet.payload = without_time(packet.payload)
     return packet

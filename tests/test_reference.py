@@ -36,9 +36,9 @@ def test_pictures(name: str) -> None:
     (lambda stream: stream[:-1], "truncated at frame 1"),
     (lambda stream: stream + b"\0", "Frame 1 is damaged"),
     (lambda stream: stream[:-2] + bytes([stream[-2] ^ 1]) + stream[-1:], "Frame 1 is damaged"),
-    (lambda stream: stream[:-15] + b"\xFF", "Frame 1 is damaged"),
-    (lambda stream: stream[:-15], "truncated at frame 1"),
-    (lambda stream: stream[:-16] + bytes([stream[-16] ^ 1]) + stream[-15:], "Frame 0 is damaged"),
+    (lambda stream: stream[:-19] + b"\xFF", "Frame 1 is damaged"),
+    (lambda stream: stream[:-19], "truncated at frame 1"),
+    (lambda stream: stream[:-20] + bytes([stream[-20] ^ 1]) + stream[-19:], "Frame 0 is damaged"),
 ])
 def test_faults(fault, message: str) -> None:
     with pytest.raises(ValueError, match=message):

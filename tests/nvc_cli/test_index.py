@@ -10,27 +10,28 @@ import pytest
 from nvc_cli.fields import sealed, varint
 from nvc_cli.index import END_MARKER, Index, Keyframe, load, parse
 
-KEYFRAMES = [Keyframe(0, 42), Keyframe(3, 300), Keyframe(4, 316), Keyframe(300, 70000)]
+KEYFRAMES = [Keyframe(0, 42, 1), Keyframe(3, 300, 2), Keyframe(4, 316, 3), Keyframe(300, 70000, 0xFFFFFFFF)]
 FRAMES, OFFSET = 310, 80000
+CRC = b"CRC!"
 
 
 @pytest.fixture
 def index() -> Index:
-    index, keyframes = Index(), {keyframe.frame: keyframe.offset for keyframe in KEYFRAMES}
+    index, keyframes = Index(), {keyframe.frame: (keyframe.offset, keyframe.crc) for keyframe in KEYFRAMES}
     for frame in range(FRAMES):
-        index.add(frame in keyframes, keyframes.get(frame, 0))
+        index.add(frame in keyframes, *keyframes.get(frame, (0, 0)))
     return index
 
 
-def packed(*numbers: int, length: int | None = None, size: int | None = None) -> bytes:
-    """An index with these numbers in its body."""
-    body = b"".join(map(varint, numbers))
+def packed(*numbers: int | bytes, length: int | None = None, size: int | None = None) -> bytes:
+    """An index with these numbers, or bytes, in its body."""
+    body = b"".join(number if isinstance(number, bytes) else varint(number) for number in numbers)
     data = b"\xfe" + varint(len(body) if length is None else length) + body
     return sealed(data + (len(data) + 8 if size is None else size).to_bytes(4, "little"))
 
 
 def test_bytes(index: Index) -> None:
-    assert index.pack() == packed(310, 4, 0, 42, 3, 258, 1, 16, 296, 69684)
+    assert index.pack() == packed(310, 4, 0, 42, b"\1\0\0\0", 3, 258, b"\2\0\0\0", 1, 16, b"\3\0\0\0", 296, 69684, b"\xff\xff\xff\xff")
     assert Index().pack() == packed(0, 0)
 
 
@@ -49,12 +50,12 @@ def test_the_last_keyframe_at_or_before_a_frame(index: Index, frame: int, found:
 def test_until_a_keyframe(index: Index) -> None:
     before = index.until(KEYFRAMES[2])
     assert (list(before), before.frames) == (KEYFRAMES[:2], 4)
-    before.add(True, KEYFRAMES[2].offset)
+    before.add(True, KEYFRAMES[2].offset, KEYFRAMES[2].crc)
     for _ in range(295):
-        before.add(False, 0)
-    before.add(True, KEYFRAMES[3].offset)
+        before.add(False, 0, 7)
+    before.add(True, KEYFRAMES[3].offset, KEYFRAMES[3].crc)
     for _ in range(9):
-        before.add(False, 0)
+        before.add(False, 0, 7)
     assert before.pack() == index.pack()
 
 
@@ -72,18 +73,20 @@ def test_every_flipped_byte_is_noticed(index: Index) -> None:
     b"",
     packed(0),
     packed(2, 1, 0),
-    packed(1, 1, 1, 42),  # begins with a P-frame
+    packed(1, 1, 0, 42),
+    packed(1, 1, 0, 42, CRC[1:]),
+    packed(1, 1, 1, 42, CRC),  # begins with a P-frame
     packed(1, 0),
-    packed(0, 1, 0, 42),
-    packed(5, 2, 0, 42, 0, 20),  # twice the same frame
-    packed(5, 2, 0, 42, 2, 25),  # two packets in 25 bytes
-    packed(20, 1, 0, 42),  # twenty in 258
-    packed(2**62, 1, 0, 42),
-    packed(1, 1, 0, 301),
-    packed(1, 1, 0, 42, 7),
-    packed(1, 2**28, 0, 42),
-    packed(1, 1, 0, 42, length=5),
-    packed(1, 1, 0, 42, size=13),
+    packed(0, 1, 0, 42, CRC),
+    packed(5, 2, 0, 42, CRC, 0, 20, CRC),  # twice the same frame
+    packed(5, 2, 0, 42, CRC, 2, 25, CRC),  # two packets in 25 bytes
+    packed(20, 1, 0, 42, CRC),  # twenty in 258
+    packed(2**62, 1, 0, 42, CRC),
+    packed(1, 1, 0, 301, CRC),
+    packed(1, 1, 0, 42, CRC, 7),
+    packed(1, 2**28, 0, 42, CRC),
+    packed(1, 1, 0, 42, CRC, length=9),
+    packed(1, 1, 0, 42, CRC, size=17),
 ])
 def test_what_is_no_index_though_its_crc_is_right(data: bytes) -> None:
     with pytest.raises(ValueError):

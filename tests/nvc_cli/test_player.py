@@ -406,13 +406,24 @@ def test_work_is_bounded(kind: str, source: type, monkeypatch: pytest.MonkeyPatc
     assert checked <= 9 * len(data) + 20_000
 
 
+def test_parts_that_change_places_are_noticed() -> None:
+    """Two keyframes, each with three frames after it, whose packets take as many bytes."""
+    data, offsets = stream([dataclasses.replace(packet, payload=STATE + bytes(8)) for packet in packets()])
+    first, second = (data[offsets[frame] : offsets[frame + 4]] for frame in (0, 5))
+    swapped = data[: offsets[0]] + second + data[offsets[4] : offsets[5]] + first + data[offsets[9] :]
+    with pytest.raises(StreamError, match="not that of the frames before it"):
+        list(StreamReader(io.BytesIO(swapped), "a.nvc"))
+    played = play(io.BytesIO(swapped), resilient=True)
+    assert played.frames[5:] == [5, 6, 7, 8, 9, 10, 11] and played.player.lost == 5
+
+
 def test_an_index_that_lies_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """It names a keyframe every 13 bytes, where there is none."""
     monkeypatch.setattr(salvage, "EFFORT", 8)
     index = Index()
-    index.add(True, OFFSETS[0])
+    index.add(True, OFFSETS[0], int.from_bytes(DATA[: OFFSETS[1]][-4:], "little"))
     for i in range(2000):
-        index.add(True, OFFSETS[1] + 13 * i)
+        index.add(True, OFFSETS[1] + 13 * i, i)
 
     class File(io.BytesIO):
         total = 0

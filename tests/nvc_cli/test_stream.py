@@ -46,9 +46,9 @@ PACKETS = [
     Packet(False, 8, True, False, True, STATE, 7),
 ]
 GOLDEN_HEADER = bytes.fromhex(
-    "4e564309 25 e002 a002 1e01 0101 02020200 00 0001 00 0779757634323070 0474696e79 0001020304050607 e7a04369"
+    "4e56430a 25 e002 a002 1e01 0101 02020200 00 0001 00 0779757634323070 0474696e79 0001020304050607 1cbcd8ba"
 )
-GOLDEN_INDEX = bytes.fromhex("fe 04 0101 002e 0e000000 2c681044")
+GOLDEN_INDEX = bytes.fromhex("fe 08 0101 002e bc73e053 12000000 c05119f6")
 GOLDEN_PACKET = bytes.fromhex("65 0b ac21ad5140b006 deadbeef 3412 bc73e053")
 
 
@@ -293,10 +293,10 @@ def test_the_writer_refuses_a_wrong_packet(change: dict[str, object]) -> None:
     [
         (b"\x00\x00\x00\x18ftypmp42", "not an nvc stream"),
         (b"NV2" + GOLDEN_HEADER[3:], "not an nvc stream"),
-        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 9"),
+        (b"NVC\x01" + GOLDEN_HEADER[4:], "version 1, which this program does not know .it reads version 10"),
         (GOLDEN_HEADER[:-1] + b"\x00", "header of a.nvc is damaged"),
-        (resealed(b"NVC\x09\x26" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
-        (resealed(b"NVC\x09\x24" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
+        (resealed(b"NVC\x0a\x26" + GOLDEN_HEADER[5:-4] + b"\x00"), "does not know .*1 bytes too many"),
+        (resealed(b"NVC\x0a\x24" + GOLDEN_HEADER[5:-5]), "does not know .*too short"),
         (resealed(GOLDEN_HEADER[:5] + b"\x00\x00\x00\x00" + GOLDEN_HEADER[9:-4]), "does not know"),
     ],
 )
@@ -318,7 +318,7 @@ def test_unreadable_headers(data: bytes, message: str) -> None:
         (b"\xff", "frame 1 of a.nvc .*without the index"),
         (GOLDEN_INDEX + b"\xff\x00", "frame 1 of a.nvc .*data follow"),
         (GOLDEN_INDEX + b"\xfe", "frame 1 of a.nvc .*not that of the frames before it"),
-        (Index().pack() + b"\xff\x00\x00", "frame 1 of a.nvc .*not that of the frames before it"),
+        (Index().pack() + b"\xff" + bytes(6), "frame 1 of a.nvc .*not that of the frames before it"),
         (GOLDEN_PACKET[:-1] + b"\x00", "frame 1 of a.nvc .*CRC-32"),
     ],
 )
