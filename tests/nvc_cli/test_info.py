@@ -25,7 +25,7 @@ PACKETS = [
     Packet(False, 0, False, False, True, STATE, 3),
 ]
 SIZES = [209, 49, 16]
-END = 15  # bytes of index and end marker
+END = 19  # bytes of index and end marker
 
 
 @pytest.fixture

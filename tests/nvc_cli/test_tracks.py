@@ -74,7 +74,7 @@ def test_golden_bytes() -> None:
     assert pack_track(TRACKS[0])[:-4].hex() == "f015" + "05617564696f" + "0670636d5f7538" + "01" + "c03e" + "736f756e64"
     assert pack_sample(Sample(1, -3, 300, True, b"ab"))[:-4].hex() == "f107" + "01" + "01" + "05" + "ac02" + "6162"
     header = pack_header(HEADER)
-    assert header.startswith(b"NVC\x09") and header.endswith(pack_track(TRACKS[0]) + pack_track(TRACKS[1]))
+    assert header.startswith(b"NVC\x0a") and header.endswith(pack_track(TRACKS[0]) + pack_track(TRACKS[1]))
 
 
 @pytest.mark.parametrize("time", [0, 1, -1, 63, -64, 64, 2**62 - 1, 1 - 2**62])
