@@ -20,7 +20,7 @@ from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.motion import Place, Step, pyramid
 from models.presets import lagrangian
 from models.vectors import Prediction, displaced, velocity
-from models.warp import BLOCK, LUMA_TAPS
+from models.warp import BLOCK, LUMA_TAPS, spaced
 
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
@@ -375,8 +375,8 @@ class Search:
             rough: measure by absolute errors; not on a GPU, which is not faster at them.
         """
         window, device = current.shape[-1], current.device
-        rows = _numbers(fields.shape[-2], device)[:, None] if rows is None else rows
-        columns = _numbers(fields.shape[-1], device) if columns is None else columns
+        rows = spaced(fields.shape[-2], 1, 0, device)[:, None] if rows is None else rows
+        columns = spaced(fields.shape[-1], 1, 0, device) if columns is None else columns
         most = max(1, AT_ONCE // current.numel()) if device.type == "cpu" else len(fields)
         parts = (self.references.windows(part, window - 2 * OVERLAP, rows, columns) for part in fields.split(most))
         if rough and device.type == "cpu":
@@ -384,11 +384,6 @@ class Search:
         else:
             variances = [_variances(found, current, _weights(window, device)) for found in parts]
         return _worth(torch.cat(variances), (window - 2 * OVERLAP) ** 2, multiplier)
-
-
-@lru_cache(maxsize=64)
-def _numbers(count: int, device: torch.device) -> Tensor:
-    return torch.arange(count, dtype=torch.int32, device=device)
 
 
 def _best(fields: Tensor, costs: Tensor) -> Tensor:

@@ -26,9 +26,6 @@ LUMA_TAPS = (
 )
 """Quarter-sample interpolation of ITU-T H.265, 8.5.3.3.3.2; every row sums to 64."""
 
-AT_ONCE = 1 << 13
-"""Blocks times their size in samples that a processor compensates at a time, so that they stay in its caches."""
-
 CHROMA_TAPS = (
     (0, 64, 0, 0),
     (-2, 58, 10, -2),
@@ -40,6 +37,9 @@ CHROMA_TAPS = (
     (-2, 10, 58, -2),
 )
 """Eighth-sample interpolation of ITU-T H.265, 8.5.3.3.3.3."""
+
+AT_ONCE = 1 << 13
+"""Blocks times their size in samples that a processor compensates at a time, so that they stay in its caches."""
 
 
 @lru_cache(maxsize=8)
@@ -75,11 +75,11 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     rows, columns = ring.shape[2:]
     first = border - block - block // 2 - before  # where the window of the ring's first block is read, without a vector
     # Beyond the border the nearest sample repeats; so windows that lie wholly outside may all begin at the same place.
-    down = (_steps(rows, block, first, planes.device)[:, None] + (ring[:, 0] >> parts)).clamp_(0, tall - line)
-    right = (_steps(columns, block, first, planes.device) + (ring[:, 1] >> parts)).clamp_(0, wide - line)
-    picture = ring[:, 2].clamp(max=pictures - 1) * batch + _steps(batch, 1, 0, planes.device)[:, None, None]
+    down = (spaced(rows, block, first, planes.device)[:, None] + (ring[:, 0] >> parts)).clamp_(0, tall - line)
+    right = (spaced(columns, block, first, planes.device) + (ring[:, 1] >> parts)).clamp_(0, wide - line)
+    picture = ring[:, 2].clamp(max=pictures - 1) * batch + spaced(batch, 1, 0, planes.device)[:, None, None]
     start = (picture * (count * tall) + down) * wide + right  # (B, h + 2, w + 2)
-    beside = _steps(line, wide, 0, planes.device)[:, None] + _steps(count, tall * wide, 0, planes.device)
+    beside = spaced(line, wide, 0, planes.device)[:, None] + spaced(count, tall * wide, 0, planes.device)
     samples = planes.as_strided((planes.numel() - line + 1, line), (1, 1))
     phases = ring[:, :2] & ((1 << parts) - 1)
     filters, weights = _filters(taps, size, planes.device), _weights(block, count, planes.device)
@@ -109,7 +109,8 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
 
 
 @lru_cache(maxsize=256)
-def _steps(count: int, step: int, first: int, device: torch.device) -> Tensor:
+def spaced(count: int, step: int, first: int, device: torch.device) -> Tensor:
+    """`count` numbers from `first` on, `step` apart: (count,) int32."""
     return torch.arange(count, dtype=torch.int32, device=device) * step + first
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.mutations import Part, delete, flip, insert, overwrite, truncate
 from tests.fuzz.targets import TARGETS, attempt, seeds
 
-COUNT = 200
+COUNT = 400
 
 
 @pytest.mark.parametrize("target", TARGETS)
