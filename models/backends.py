@@ -1,8 +1,9 @@
 """Convolutions of small integers, exactly, by what the machine is fast at.
 
-Both backends give the same numbers. `Float32` runs everywhere: every sum stays below 2^24, where float32 is exact whatever
+All backends give the same numbers. `Float32` runs everywhere: every sum stays below 2^24, where float32 is exact whatever
 the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-bit products are summed in 32-bit integers;
-older ones saturate, which `choose_backend` finds out.
+older ones saturate, which `choose_backend` finds out. `Products` is for layers so small that beginning a convolution
+takes longer than the sums.
 """
 
 import math
@@ -12,9 +13,12 @@ from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from models.arrays import Array, array
 
 ACTIVATION = 255
 """The range of activations: they are bytes, from 0 or from -128 on."""
@@ -51,8 +55,9 @@ class Float32:
 
     def __init__(self, sums: Sums):
         self.sums = sums
-        self.weight = sums.weight.contiguous(memory_format=torch.channels_last)
-        self.unit, self.scale = sums.unit[:, None, None], sums.scale[:, None, None]
+        # Powers of two can as well be multiplied beforehand.
+        self.weight = (sums.weight * sums.unit[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+        self.bias, self.scale = sums.bias * sums.unit, sums.scale[:, None, None]
 
     def read(self, x: Tensor) -> Tensor:
         """The integers that are summed, of any float32 tensor (B, C, H, W)."""
@@ -65,8 +70,32 @@ class Float32:
     def __call__(self, a: Tensor) -> Tensor:
         """The convolution of what `read`, or a convolution that hands on, has given."""
         s = self.sums
-        total = F.conv2d(a, self.weight, s.bias, s.stride, s.padding, 1, s.groups).mul_(self.unit)
+        total = F.conv2d(a, self.weight, self.bias, s.stride, s.padding, 1, s.groups)
         return total if s.next is None else total.round_().clamp_(s.next, s.next + ACTIVATION)
+
+
+class Products:
+    """Integers held in arrays (C, n) of float32: 1×1 convolutions as matrix products, for a few places at a time."""
+
+    def __init__(self, sums: Sums):
+        self.sums = sums
+        self.weight = array(sums.weight * sums.unit[:, None, None, None])[:, :, 0, 0]
+        self.bias, self.scale = (array(vector)[:, None] for vector in (sums.bias * sums.unit, sums.scale))
+
+    def read(self, x: Array) -> Array:
+        """The integers that are summed, of any array (C, n) of float32."""
+        return self._integers(x * self.scale, self.sums.low)
+
+    def __call__(self, a: Array) -> Array:
+        """The convolution of what `read`, or a convolution that hands on, has given."""
+        total = self.weight @ a
+        total += self.bias
+        return total if self.sums.next is None else self._integers(total, self.sums.next)
+
+    def _integers(self, x: Array, low: int) -> Array:
+        np.rint(x, out=x)
+        np.maximum(x, low, out=x)
+        return np.minimum(x, low + ACTIVATION, out=x)
 
 
 class Int8:

@@ -112,6 +112,7 @@ class Codec(nn.Module):
                 module.link()
         for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers
             layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
+        self.motion.prepare()
 
     # Training
 

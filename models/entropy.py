@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Values, whole
 from models.fusion import fused
 from models.stages import staged
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
@@ -27,14 +28,14 @@ SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
 
 
-def scale_index(raw: Tensor) -> Tensor:
+def scale_index(raw: Values) -> Values:
     """Raw network output (logarithm of the scale) -> table index 0..SCALES-1."""
-    return ((raw - FIRST) / STEP).round().clamp(0, SCALES - 1).int()
+    return whole(((raw - FIRST) / STEP).round().clip(0, SCALES - 1))
 
 
-def flag_index(logit: Tensor) -> Tensor:
+def flag_index(logit: Values) -> Values:
     """Log-odds -> table index SCALES..SCALES+FLAGS-1."""
-    return (logit / FLAG_STEP + FLAGS / 2).floor().clamp(0, FLAGS - 1).int() + SCALES
+    return whole(((logit / FLAG_STEP + FLAGS / 2) // 1).clip(0, FLAGS - 1)) + SCALES
 
 
 @fused

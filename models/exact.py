@@ -21,10 +21,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arrays import Array
 from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums
 from models.presets import RATES
 
@@ -117,6 +119,10 @@ class Grid(Exact):
         if torch.is_grad_enabled() and x.requires_grad:
             return rounded(x, 2.0**self.bits, -self.limit, self.limit) * 2.0**-self.bits
         return (x.float() + self.anchor).sub_(self.anchor).clamp_(-self.largest, self.largest)
+
+    def array(self, x: Array) -> Array:
+        """The exact form for an array of float32."""
+        return np.minimum(np.maximum((x + np.float32(self.anchor)) - np.float32(self.anchor), -self.largest), self.largest)
 
     def clamp(self, x: Tensor) -> Tensor:
         """The same for an x that is on the grid, but may be too large."""

@@ -10,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arrays import Array, Values, array, joined, least, most, taken
+from models.backends import Float32, Products
 from models.entropy import SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
-from models.exact import Grid, Narrow, link
+from models.exact import Grid, Narrow, layers, link
 from models.presets import RATES
 from models.stages import staged
 from models.vectors import LIMIT, REFERENCES, Prediction, displacement, velocity
@@ -28,100 +31,96 @@ SIDE = 16
 NEAR = 5
 """Vectors that one is predicted from."""
 
+AT_ONCE = 240
+"""Vectors that an array's estimator sees at a time: NumPy would start threads for more, which get in the way of PyTorch's."""
+
 VECTOR_SYMBOLS = 1 + NEAR + 3
 """The most symbols of a vector."""
 
 
 @dataclass(frozen=True)
-class Cells:
+class Cells(Generic[Values]):
     """Blocks whose vectors are predicted together, by their numbers in raster order."""
 
     kind: int  # which estimator is theirs: level and pattern
-    where: Tensor  # (n,)
-    around: Tensor  # (4·n,) their decoded neighbours, one direction after the other; none on the highest level
+    where: Values  # (n,)
+    around: Values  # (4·n,) their decoded neighbours, one direction after the other; none on the highest level
     parts: tuple[slice, ...]  # of `where`; symbols of one part follow those of another
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Generic[Values]):
     """Vectors of the pyramid that are predicted together, in one row, and what they are predicted from."""
 
-    cells: Cells
-    near: Tensor  # (N, B, 3, 1, n) four decoded neighbours and the vectors of the frame before, which stand in for them on the highest level
-    prediction: Prediction  # their median velocity at their median age
-    moved: Tensor  # (1 + N, B, 2, 1, n) how far the prediction and these would have come at the predicted age
+    cells: Cells[Values]
+    near: Values  # (N, B, 3, 1, n) four decoded neighbours and the vectors of the frame before, which stand in for them on the highest level
+    prediction: Prediction[Values]  # their median velocity at their median age
+    moved: Values  # (1 + N, B, 2, 1, n) how far the prediction and these would have come at the predicted age
 
     @cached_property
-    def base(self) -> Tensor:
+    def base(self) -> Values:
         """The predicted vectors, (B, 3, 1, n)."""
-        return torch.cat([self.moved[0], self.prediction.age], 1)
+        return joined([self.moved[0], self.prediction.age], 1)
 
     @cached_property
-    def candidates(self) -> Tensor:
+    def candidates(self) -> Values:
         """The predicted vectors, then the neighbours: (1 + N, B, 3, 1, n)."""
-        return torch.cat([self.base[None], self.near])
+        return joined([self.base[None], self.near], 0)
 
     @cached_property
-    def distinct(self) -> Tensor:
+    def distinct(self) -> Values:
         """Where each neighbour is neither the prediction nor a neighbour before it: (N, B, 1, 1, n)."""
         numbers = _numbers(self.candidates)
-        same = numbers[1:, None] == numbers[None, :-1]
-        return ~(same & _before(same.device)).any(1)
+        return joined([(numbers[k : k + 1] != numbers[:k]).all(0)[None] for k in range(1, len(numbers))], 0)
 
-    def take(self, field: Tensor) -> Tensor:
+    def take(self, field: Values) -> Values:
         """These of a field (B, C, h, w): (B, C, 1, n)."""
-        return field.flatten(2).index_select(2, self.cells.where)[:, :, None]
+        return taken(field.reshape(*field.shape[:2], -1), self.cells.where)[:, :, None]
 
-    def put(self, field: Tensor, vectors: Tensor) -> None:
+    def put(self, field: Values, vectors: Values) -> None:
         """Set these of a contiguous field (B, 3, h, w) to vectors (B, 3, 1, n)."""
-        field.view(*field.shape[:2], -1).index_copy_(2, self.cells.where, vectors.flatten(2))
+        field.reshape(*field.shape[:2], -1)[..., self.cells.where] = vectors[:, :, 0]
 
-    def difference(self, vectors: Tensor) -> Tensor:
+    def difference(self, vectors: Values) -> Values:
         """What vectors (..., B, 3, 1, n) differ from the prediction."""
         return self.prediction.difference(vectors)
 
-    def vectors(self, difference: Tensor) -> Tensor:
+    def vectors(self, difference: Values) -> Values:
         """The inverse of `difference`, for any difference (B, 3, 1, n)."""
-        age = (self.prediction.age + difference[:, 2:]).clamp(0, REFERENCES - 1)
+        age = (self.prediction.age + difference[:, 2:]).clip(0, REFERENCES - 1)
         moved = displacement(self.prediction.speed, age) + difference[:, :2]
-        return torch.cat([moved.clamp(-LIMIT, LIMIT - 1), age], 1)
+        return joined([moved.clip(-LIMIT, LIMIT - 1), age], 1)
 
 
-def _numbers(vectors: Tensor) -> Tensor:
+def _numbers(vectors: Values) -> Values:
     """One number for every vector: (..., 3, 1, n) -> (..., 1, 1, n)."""
-    down, right, age = vectors.long().split(1, -3)
-    return (down << 20) + (right << 3) + age
-
-
-@lru_cache(maxsize=8)
-def _before(device: torch.device) -> Tensor:
-    """Which candidates come before which neighbour: (N, N, 1, 1, 1, 1)."""
-    return torch.ones(NEAR, NEAR, dtype=torch.bool, device=device).tril_()[:, :, None, None, None, None]
+    wide = vectors.long() if isinstance(vectors, Tensor) else vectors.astype(np.int64)
+    return (wide[..., :1, :, :] << 20) + (wide[..., 1:2, :, :] << 3) + wide[..., 2:, :, :]
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Generic[Values]):
     """A place, and how sure its prediction is."""
 
-    place: Place
-    raw: Tensor  # (B, 1 + N + 3, 1, n) what the estimator says: the three that follow
+    place: Place[Values]
+    raw: Values  # (B, 1 + N + 3, 1, n) floats, what the estimator says: the three that follow
 
     @property
-    def wrong(self) -> Tensor:
+    def wrong(self) -> Values:
         """Log-odds that the prediction is wrong, (B, 1, 1, n)."""
         return self.raw[:, :1]
 
     @property
-    def merge(self) -> Tensor:
+    def merge(self) -> Values:
         """Log-odds that a wrong one's vector is that neighbour's, if it is none of those before, (B, N, 1, n)."""
         return self.raw[:, 1 : 1 + NEAR]
 
     @property
-    def scale(self) -> Tensor:
+    def scale(self) -> Values:
         """Logarithm of the scale of the difference, if it is none at all, (B, 3, 1, n)."""
         return self.raw[:, 1 + NEAR :]
 
-    def bits(self, vectors: Tensor) -> Tensor:
+    def bits(self: "Step[Tensor]", vectors: Tensor) -> Tensor:
         """Of K fields' vectors (K, B, 3, 1, n): (K, B, 1, n)."""
         difference = self.place.difference(vectors)
         wrong = (difference != 0).any(2, keepdim=True)
@@ -132,7 +131,7 @@ class Step:
         rest = (wrong & ~same.any(1)) * laplace_bits(difference, self.scale).sum(2, keepdim=True)
         return (flag_bits(wrong, self.wrong) + merge.sum(1) + rest).squeeze(2)
 
-    def write(self, vectors: Tensor, coder: SymbolSink) -> None:
+    def write(self, vectors: Values, coder: SymbolSink) -> None:
         """Write vectors (B, 3, 1, n)."""
         place = self.place
         whole = place.difference(vectors), _numbers(place.near) == _numbers(vectors), place.distinct, self._indexes()
@@ -146,34 +145,33 @@ class Step:
             left = np.broadcast_to(left, differences.shape)
             coder.write(differences[left], indexes[:, 1 + NEAR :][left])
 
-    def read(self, coder: SymbolSource) -> Tensor:
+    def read(self: "Step[Array]", coder: SymbolSource) -> Array:
         """The inverse of `write`."""
         place = self.place
-        shape = place.base.shape
-        wrong, chosen, differences = np.zeros((shape[0], 1, *shape[2:]), bool), np.zeros((1, shape[0], 1, *shape[2:]), np.int64), np.zeros(shape, np.int32)
-        for distinct, indexes, part in zip(*zip(*self._parts(place.distinct, self._indexes())), place.cells.parts):
-            left = coder.take(indexes[:, :1]).astype(bool)
+        vectors, differences, wrong = place.base.copy(), np.zeros_like(place.base), np.zeros_like(place.prediction.age, dtype=bool)
+        for near, distinct, indexes, found, difference, left in self._parts(place.near, place.distinct, self._indexes(), vectors, differences, wrong):
+            left[:] = coder.take(indexes[:, :1])
             for k in range(NEAR):
-                same = left & distinct[k]
-                same[same] = coder.take(indexes[:, 1 + k, None][same])
-                chosen[0, ..., part][same] = 1 + k
-                left = left & ~same
-            wrong[..., part] = left
-            left = np.broadcast_to(left, (len(left), 3, *left.shape[2:]))
-            differences[..., part][left] = coder.take(indexes[:, 1 + NEAR :][left])
-        device = place.near.device
-        vectors = place.candidates.gather(0, torch.from_numpy(chosen).to(device).expand(-1, -1, 3, -1, -1))[0]
-        if not wrong.any():
-            return vectors
-        return torch.where(torch.from_numpy(wrong).to(device), place.vectors(torch.from_numpy(differences).to(device)), vectors)
+                asked = left & distinct[k]
+                if asked.any():
+                    same = np.zeros_like(asked)
+                    same[asked] = coder.take(indexes[:, 1 + k, None][asked])
+                    np.copyto(found, near[k], where=same)
+                    left &= ~same
+            if left.any():
+                everywhere = np.broadcast_to(left, difference.shape)
+                difference[everywhere] = coder.take(indexes[:, 1 + NEAR :][everywhere])
+        if wrong.any():
+            np.copyto(vectors, place.vectors(differences), where=wrong)
+        return vectors
 
-    def _indexes(self) -> Tensor:
+    def _indexes(self) -> Values:
         """Of the tables of the flags and of the difference: (B, 1 + N + 3, 1, n)."""
-        return torch.cat([flag_index(self.raw[:, : 1 + NEAR]), scale_index(self.scale)], 1)
+        return joined([flag_index(self.raw[:, : 1 + NEAR]), scale_index(self.scale)], 1)
 
-    def _parts(self, *tensors: Tensor) -> Iterator[list[np.ndarray]]:
-        """Tensors (..., n) as arrays, in the parts that are coded one after the other."""
-        arrays = [tensor.cpu().numpy() for tensor in tensors]
+    def _parts(self, *values: Values) -> Iterator[list[Array]]:
+        """Tensors or arrays (..., n) as arrays, in the parts that are coded one after the other."""
+        arrays = [array(value) for value in values]
         for part in self.place.cells.parts:
             yield [array[..., part] for array in arrays]
 
@@ -201,6 +199,12 @@ class Motion(nn.Module):
         self.side = Narrow(context, SIDE)
         self.grid = Grid()
         self.estimators = nn.ModuleList(Estimator() for _ in range(1 + 2 * (len(LEVELS) - 1)))
+        self.products: list[list[Products]] = []  # the same for arrays, once they are prepared
+
+    def prepare(self) -> None:
+        """Have the estimators as matrix products, too, when they are prepared for `Float32` and change no more."""
+        prepared = [[layer.prepared for _, layer in layers(estimator, Narrow)] for estimator in self.estimators]
+        self.products = [[Products(layer.sums) for layer in row if isinstance(layer, Float32)] for row in prepared]
 
     def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Training: bits of a field for each sample, (B,)."""
@@ -210,7 +214,7 @@ class Motion(nn.Module):
         return total
 
     @staged("vectors")
-    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink, steps: Sequence[Step] = ()) -> None:
+    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink, steps: Sequence[Step[Tensor]] = ()) -> None:
         """Write the field of one frame; its steps, if they are known, are not computed again."""
         for step in steps or self.steps(field, previous, memory, rate):
             step.write(step.place.take(field), coder)
@@ -218,57 +222,99 @@ class Motion(nn.Module):
     @staged("vectors")
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSource) -> Tensor:
         """Read the field of one frame."""
-        field = torch.zeros(previous.shape, dtype=previous.dtype, device=previous.device)
-        for step in self.steps(field, previous, memory, rate):
+        past = array(previous)
+        field = np.zeros_like(past)
+        for step in self.steps(field, past, memory, rate):
             step.place.put(field, step.read(coder))
-        return field
+        return torch.from_numpy(field).to(previous.device)
 
-    def steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
+    def steps(self, field: Values, previous: Values, memory: Tensor, rate: Tensor) -> Iterator[Step[Values]]:
         """Goes through the pyramid; whoever decodes fills `field` in between."""
-        side = F.relu(self.side(memory))
-        quality = rate[:, None, None, None].float() / RATES - 0.5
+        side, quality = F.relu(self.side(memory)), rate[:, None, None, None].float() / RATES - 0.5
+        if isinstance(field, Tensor):
+            estimate, around = self._estimate, (side, quality)
+        else:
+            estimate, around = self._estimate_array, (array(side), array(quality))
         for place in pyramid(field, previous):
             age = place.prediction.age
-            moved = (place.moved[1:] - place.moved[:1]).float().clamp_(-64, 64).mul_(1 / 8)
-            ages = (place.near[:, :, 2:] - age).float()
-            features = (_beside(moved), quality.expand_as(age), _beside(ages), age.float(), place.take(side))
-            x = torch.cat([feature.to(side.dtype) for feature in features], 1)
-            yield Step(place, self.grid(self.estimators[place.cells.kind](x).float()))
+            moved = (place.moved[1:] - place.moved[:1]).clip(-64, 64)
+            ages = place.near[:, :, 2:] - age
+            yield Step(place, estimate(place.cells.kind, (_beside(moved), around[1] + 0 * age, _beside(ages), age, place.take(around[0]))))
+
+    def _estimate(self, kind: int, features: Sequence[Tensor]) -> Tensor:
+        """What an estimator says of its inputs, the first of which are in eighths."""
+        moved, *others = (feature.to(self.side.weight.dtype) for feature in features)
+        return self.grid(self.estimators[kind](torch.cat([moved / 8, *others], 1)).float())
+
+    def _estimate_array(self, kind: int, features: Sequence[Array]) -> Array:
+        """The same for arrays."""
+        if not self.products:
+            return array(self._estimate(kind, [torch.from_numpy(feature) for feature in features]))
+        x = np.concatenate(features, 1, dtype=np.float32, casting="unsafe")[0, :, 0]
+        x[: 2 * NEAR] /= 8
+        raw = np.empty((1 + NEAR + 3, x.shape[1]), np.float32)
+        for begin in range(0, x.shape[1], AT_ONCE):
+            a, handed = x[:, begin : begin + AT_ONCE], False
+            for products in self.products[kind]:
+                a = products(a if handed else products.read(a))
+                handed = products.sums.next is not None
+            raw[:, begin : begin + AT_ONCE] = self.grid.array(a)
+        return raw[None, :, None]
 
 
-def _beside(tensors: Tensor) -> Tensor:
+def _beside(values: Values) -> Values:
     """Those of all neighbours as channels: (N, B, C, 1, n) -> (B, N·C, 1, n)."""
-    return tensors.transpose(0, 1).flatten(1, 2)
+    beside = values.swapaxes(0, 1)
+    return beside.reshape(len(beside), -1, *beside.shape[3:])
 
 
-def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
+def pyramid(field: Values, previous: Values) -> Iterator[Place[Values]]:
     """The order in which a contiguous field is coded. A place is predicted from what `field` holds when it is asked for."""
-    known, past = field.view(*field.shape[:2], -1), previous.flatten(2)
-    for cells in order(*field.shape[2:], field.device):
-        near = past.index_select(2, cells.where)[None]
+    known, past = (vectors.reshape(*vectors.shape[:2], -1) for vectors in (field, previous))
+    for cells in order(field):
+        near = taken(past, cells.where)[None]
         if len(cells.around):
-            around = known.index_select(2, cells.around).unflatten(2, (NEAR - 1, -1)).permute(2, 0, 1, 3)
-            near = torch.cat([around, near])
-        near = near.expand(NEAR, -1, -1, -1)[:, :, :, None]
+            around = taken(known, cells.around).reshape(*known.shape[:2], NEAR - 1, -1)
+            near = joined([around.swapaxes(1, 2).swapaxes(0, 1), near], 0)
+        else:
+            near = joined(NEAR * [near], 0)
+        near = near[:, :, :, None]
         speeds = velocity(near)
-        speed, age = median(torch.cat([speeds, near[:, :, 2:]], 2)).split((2, 1), 1)
-        yield Place(cells, near, Prediction(speed, age), displacement(torch.cat([speed[None], speeds]), age))
+        middle = median(joined([speeds, near[:, :, 2:]], 2))
+        speed, age = middle[:, :2], middle[:, 2:]
+        yield Place(cells, near, Prediction(speed, age), displacement(joined([speed[None], speeds], 0), age))
 
 
-def median(values: Tensor) -> Tensor:
+def median(values: Values) -> Values:
     """Of five, by comparisons only: many times as fast as PyTorch's. (5, ...) -> (...)."""
     a, b, c, d, e = values
-    low = torch.maximum(torch.minimum(a, b), torch.minimum(c, d))
-    high = torch.minimum(torch.maximum(a, b), torch.maximum(c, d))
-    return torch.maximum(torch.minimum(low, high), torch.minimum(torch.maximum(low, high), e))
+    low = most(least(a, b), least(c, d))
+    high = least(most(a, b), most(c, d))
+    return most(least(low, high), least(most(low, high), e))
+
+
+def order(field: Values) -> tuple[Cells[Values], ...]:
+    """The steps in which a field (B, 3, h, w) is coded: every eighth block, then those in between, level by level."""
+    height, width = field.shape[2:]
+    if isinstance(field, Tensor):
+        return _order_on(height, width, field.device)
+    return _order(height, width)
 
 
 @lru_cache(maxsize=8)
-def order(height: int, width: int, device: torch.device) -> tuple[Cells, ...]:
-    """The steps in which fields of a size are coded: every eighth block, then those in between, level by level."""
+def _order_on(height: int, width: int, device: torch.device) -> tuple[Cells[Tensor], ...]:
+    return tuple(Cells(step.kind, _on(step.where, device), _on(step.around, device), step.parts) for step in _order(height, width))
+
+
+def _on(values: Array, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device)
+
+
+@lru_cache(maxsize=8)
+def _order(height: int, width: int) -> tuple[Cells[Array], ...]:
     number = np.arange(height * width).reshape(height, width)
 
-    def cells(kind: int, grid: np.ndarray, *parts: tuple[int, int, tuple[tuple[int, int], ...]]) -> Cells:
+    def cells(kind: int, grid: Array, *parts: tuple[int, int, tuple[tuple[int, int], ...]]) -> Cells[Array]:
         """Every second block of a grid from the given row and column on, with neighbours at the given offsets; these are reflected at the border."""
         where, around = [], []
         for row, column, offsets in parts:
@@ -277,10 +323,10 @@ def order(height: int, width: int, device: torch.device) -> tuple[Cells, ...]:
             beside = [np.ix_(_reflected(rows + down, len(grid)), _reflected(columns + right, grid.shape[1])) for down, right in offsets]
             around.append(np.stack([grid[places].reshape(-1) for places in beside]))
         ends = np.cumsum([0, *map(len, where)]).tolist()
-        inside, near = (torch.from_numpy(np.concatenate(arrays, -1).reshape(-1)).to(device) for arrays in (where, around))
+        inside, near = (np.concatenate(arrays, -1).reshape(-1) for arrays in (where, around))
         return Cells(kind, inside, near, tuple(slice(*pair) for pair in pairwise(ends)))
 
-    top = torch.from_numpy(number[:: LEVELS[0], :: LEVELS[0]].reshape(-1)).to(device)
+    top = number[:: LEVELS[0], :: LEVELS[0]].reshape(-1)
     steps = [Cells(0, top, top[:0], (slice(None),))]
     for level, s in enumerate(LEVELS[1:]):
         grid = number[::s, ::s]

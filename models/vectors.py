@@ -6,9 +6,12 @@ There is one for each 8×8 block, which points to where its content was in a pic
 
 import math
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
 from torch import Tensor
+
+from models.arrays import Values, joined
 
 REFERENCES = 8
 """Pictures that vectors can point to."""
@@ -20,37 +23,37 @@ LIMIT = 1 << 15
 """Displacements have 16 bits, whatever a damaged stream may hold."""
 
 
-def velocity(field: Tensor) -> Tensor:
+def velocity(field: Values) -> Values:
     """Displacement by frame: (..., 3, h, w) -> (..., 2, h, w), in 1/UNIT quarter samples."""
     return field[..., :2, :, :] * (UNIT // (field[..., 2:, :, :] + 1))
 
 
-def displacement(speed: Tensor, age: Tensor) -> Tensor:
+def displacement(speed: Values, age: Values) -> Values:
     """How far what moves at these velocities (B, 2, h, w) has come since pictures of these ages (B, 1, h, w), rounded half up: (B, 2, h, w)."""
-    return torch.div(speed * (age + 1) + UNIT // 2, UNIT, rounding_mode="floor").clamp(-LIMIT, LIMIT - 1)
+    return ((speed * (age + 1) + UNIT // 2) // UNIT).clip(-LIMIT, LIMIT - 1)
 
 
-def displaced(speed: Tensor, age: Tensor) -> Tensor:
+def displaced(speed: Values, age: Values) -> Values:
     """Vectors of these ages (B, 1, h, w) that move at these velocities (B, 2, h, w): (B, 3, h, w)."""
-    return torch.cat([displacement(speed, age), age], 1)
+    return joined([displacement(speed, age), age], 1)
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Generic[Values]):
     """What vectors are predicted to be."""
 
-    speed: Tensor  # (B, 2, h, w) velocities
-    age: Tensor  # (B, 1, h, w)
+    speed: Values  # (B, 2, h, w) velocities
+    age: Values  # (B, 1, h, w)
 
     @property
-    def vectors(self) -> Tensor:
+    def vectors(self) -> Values:
         """(B, 3, h, w)."""
         return displaced(self.speed, self.age)
 
-    def difference(self, vectors: Tensor) -> Tensor:
+    def difference(self, vectors: Values) -> Values:
         """What vectors (..., B, 3, h, w) differ from the prediction, their displacements from the predicted ones at their age."""
         age = vectors[..., 2:, :, :]
-        return torch.cat([vectors[..., :2, :, :] - displacement(self.speed, age), age - self.age], -3)
+        return joined([vectors[..., :2, :, :] - displacement(self.speed, age), age - self.age], -3)
 
 
 def still(like: Tensor) -> Tensor:
