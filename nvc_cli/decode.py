@@ -54,6 +54,7 @@ def _options(context: click.Context, parameter: click.Parameter, values: tuple[s
 @click.option("--start", type=Time(), default="0", metavar="T", help="Begin at this time: seconds, or [HH:]MM:SS, both with decimals if need be.")
 @click.option("--duration", type=Time(), default=None, metavar="T", help="Stop after this time.")
 @click.option("--resilient", is_flag=True, help="Of a damaged stream, go on at the next keyframe; lost frames show the last good one.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Decode N segments at a time, from keyframe to keyframe, each in a process of its own.")
 @click.option("--codec", default=None, metavar="NAME", help="Encoder for a container, as PyAV names it. [default: a lossless one]")
 @click.option("--codec-option", "options", multiple=True, callback=_options, metavar="NAME=VALUE", help="Option for that encoder, as in crf=18; may be repeated.")
 @click.option("--tracks/--no-tracks", default=True, show_default=True, help="Copy sound and subtitles into a container.")
@@ -71,6 +72,7 @@ def command(
     start: Fraction,
     duration: Fraction | None,
     resilient: bool,
+    jobs: int,
     codec: str | None,
     options: dict[str, str],
     tracks: bool,
@@ -92,6 +94,8 @@ def command(
     """
     if as_json and target == STDOUT:
         raise click.UsageError("--json and a video on standard output would mix; write the video to a file")
+    if resilient and jobs > 1:
+        raise click.UsageError("--resilient goes through a stream in one process; leave --jobs away")
     check_target(target, overwrite)
     from nvc_cli.salvage import Salvager
     from nvc_cli.stream import StreamReader, check_pixels, open_stream
@@ -108,15 +112,23 @@ def command(
         from nvc_cli.report import Meter, profiled, tell, tell_profile
 
         place = choose_device(device, threads)
-        weights = load_model(stream_model(header.model, model), place)
-        from nvc_cli.decoder import Decoder
-        from nvc_cli.player import Player
+        name = stream_model(header.model, model)
+        from torch import get_num_threads
 
-        decoder = Decoder(header, weights, enhance, place, source, max_pixels)
+        from nvc_cli.decode_jobs import Order, Team
+        from nvc_cli.decoder import Decoder
+        from nvc_cli.player import Player, Showing
+
+        decoder = Decoder(header, load_model(name, place), enhance, place, source, max_pixels) if jobs == 1 else None
         with profiled(profiling) as profile, sink as writer:
             reader.on_sample = part.sampled(header, writer)
             meter = Meter(info, part.count, "decoding")
-            player = Player(reader, decoder, meter, part.first, part.stop, resilient)
+            player: Showing
+            if decoder:
+                player = Player(reader, decoder, meter, part.first, part.stop, resilient)
+            else:
+                order = Order(header, name, enhance, device, max(1, get_num_threads() // jobs), source, max_pixels)
+                player = Team(reader, order, jobs, meter, part.first, part.stop)
             for frame in islice(player, frames):
                 writer.write(frame)
                 meter.count(player.packet_size)

@@ -6,19 +6,11 @@ packets are those of one `Encoder` for all, to the bit.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from itertools import repeat, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,18 +20,13 @@ from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame, VideoInfo
 from nvc_cli.planar import read_raw, write_planes
 from nvc_cli.rate import OnePass
-from nvc_cli.runtime import choose_device, load_model
 from nvc_cli.segments import Borders, Segment, disk_errors, spool
 from nvc_cli.stream import Header, Packet, pack_packet
 from nvc_cli.switches import Switches
+from nvc_cli.workers import Workers, abandoned, ready, scratch
 
 if TYPE_CHECKING:
     from nvc_cli.effort import Effort
-    from multiprocessing.synchronize import Event
-
-    import torch
-
-    from models.weights import Model
     from nvc_cli.encoder import Encoded
     from nvc_cli.report import Meter
 
@@ -87,7 +74,7 @@ def encode_segment(frames: Iterable[Frame], first: int, count: int, recipe: Reci
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
 
-    model, device = _model(recipe.model, recipe.device, recipe.threads)
+    model, device = ready(recipe.model, recipe.device, recipe.threads)
     part, switches = Part(), Switches()
     control = recipe.quality.anew(count) if isinstance(recipe.quality, OnePass) else recipe.quality
     encoder = Encoder(model, control, 0, recipe.decision, device, recipe.effort)
@@ -133,62 +120,12 @@ def encode(frames: Iterable[Frame], borders: Borders, recipe: Recipe, jobs: int,
     Raises:
         NvcError: what `frames` and `encode_segment` raise, or a process ended early, or the disk is full.
     """
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    with _scratch() as folder, ProcessPoolExecutor(jobs, context, _begin, (stop,)) as pool:
-
-        def parts() -> Iterator[Part]:
-            pending: deque[Future[Part]] = deque()
-            for segment in spool(frames, borders, Path(folder)):
-                pending.append(pool.submit(_work, segment, recipe, recon))
-                while len(busy := [future for future in pending if not future.done()]) > jobs:
-                    wait(busy, return_when=FIRST_COMPLETED)
-                while pending and pending[0].done():
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-
-        try:
-            for part in joined(parts()):
-                meter.times += part.seconds
-                for packet, picture in zip(part.packets, _kept(part, recipe)):
-                    write(packet, picture and replace(picture, time=packet.time))
-        except BrokenProcessPool:
-            raise NvcError(f"one of the {jobs} processes ended early, perhaps for want of memory; use fewer --jobs") from None
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _scratch() -> Iterator[str]:
-    """A folder for what waits."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="nvc-")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise NvcError(f"there is no folder to keep frames in ({reason}); set TMPDIR to one with room, or leave --jobs away") from None
-    with folder as name:
-        yield name
-
-
-_stop: Event | None = None
-"""Of a process of `encode`: set when nobody waits for it any more."""
-
-
-def _begin(stop: Event) -> None:
-    """In a new process: leave it to the parent what Ctrl-C does, and end when it ends."""
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    with scratch() as folder, Workers(jobs) as workers:
+        parts = workers.results(partial(_work, segment, recipe, recon) for segment in spool(frames, borders, folder))
+        for part in joined(parts):
+            meter.times += part.seconds
+            for packet, picture in zip(part.packets, _kept(part, recipe)):
+                write(packet, picture and replace(picture, time=packet.time))
 
 
 def _work(segment: Segment, recipe: Recipe, recon: bool) -> Part:
@@ -196,7 +133,7 @@ def _work(segment: Segment, recipe: Recipe, recon: bool) -> Part:
     kept = segment.path.with_suffix(".recon") if recon else None
     try:
         with disk_errors(), segment.path.open("rb") as source, kept.open("wb") if kept else nullcontext() as file:
-            frames = takewhile(lambda frame: not (_stop and _stop.is_set()), segment.read(source, recipe.info))
+            frames = takewhile(lambda frame: not abandoned(), segment.read(source, recipe.info))
             part = encode_segment(frames, segment.first, segment.frames, recipe, partial(write_planes, file) if file else None)
     except NvcError as error:
         raise NvcError(str(error)) from None  # the kind that goes from process to process
@@ -212,10 +149,3 @@ def _kept(part: Part, recipe: Recipe) -> Iterator[Frame | None]:
     with disk_errors(), part.recon.open("rb") as file:
         yield from read_raw(file, part.recon.name, recipe.info)
     part.recon.unlink()
-
-
-@cache
-def _model(name: str, device: str, threads: int | None) -> tuple[Model, torch.device]:
-    """A process loads its model once."""
-    place = choose_device(device, threads)
-    return load_model(name, place), place

@@ -71,29 +71,25 @@ def _check_start(reader: StreamReader, start: int, last: int) -> None:
         )
 
 
-class Player:
+class Showing:
     """The decoded frames of a stream from the place `start` to that before `stop`, or to its end, by iteration. Places are the numbers
     of frames, or their times in a stream with a tick.
 
-    If the stream is cut off, all whole frames come, and then `fault` says so. With `resilient`, for which the reader should be a
-    Salvager, what cannot be decoded is lost up to the next keyframe, which the meter notes; each lost frame is shown as the last good
-    one, or grey before any, but in a stream with a tick it is not shown, since nobody knows when: the one before stays for longer.
-
-    `lost` counts those of the frames asked for that are known to be lost. `size` is the bytes read for them.
+    If the stream is cut off, all whole frames come, and then `fault` says so. `lost` counts those of the frames asked for that are
+    known to be lost. `size` is the bytes read for them.
 
     Raises:
-        NvcError: something cannot be decoded, with `resilient` nothing can; or there is no frame `start`.
+        NvcError: something cannot be decoded; or there is no frame `start`.
     """
 
-    def __init__(self, reader: StreamReader, decoder: Decoder, meter: Meter, start: int = 0, stop: int | None = None, resilient: bool = False) -> None:
-        self.reader, self.decoder, self.meter = reader, decoder, meter
-        self.start, self.stop, self.resilient = start, stop, resilient
+    def __init__(self, reader: StreamReader, meter: Meter, start: int = 0, stop: int | None = None) -> None:
+        self.reader, self.meter = reader, meter
+        self.start, self.stop = start, stop
         self.fault: NvcError | None = None
         self.lost = 0
         self.packet_size = 0  # bytes of the packet that was decoded last
         self._begin = 0  # bytes of the stream before those that are asked for
         self._next = 0 if self._timed else start  # number of the frame that comes next
-        self._last: Frame | None = None  # the good one that came last
 
     @property
     def size(self) -> int:
@@ -116,6 +112,36 @@ class Player:
 
     def _frames(self) -> Iterator[Frame]:
         """All from the place on where the stream is entered."""
+        raise NotImplementedError
+
+    def _arrive(self, placed: Placed) -> None:
+        """Note the place in the stream."""
+        first = not self.packet_size
+        if first:
+            self._next = placed.frame if self._timed and self.start else min(placed.frame, self.start)
+        if self.start and (first or placed.place <= self.start):
+            self._begin = placed.begin
+        self.packet_size = placed.end - placed.begin
+
+    def _as_needed(self, placed: Placed) -> Packet:
+        """The packet, which does not ask for the frame before to be enhanced if nobody will see it."""
+        return placed.packet if placed.place > self.start else replace(placed.packet, enhance_last=False)
+
+
+class Player(Showing):
+    """Decodes frame by frame.
+
+    With `resilient`, for which the reader should be a Salvager, what cannot be decoded is lost up to the next keyframe, which the
+    meter notes; each lost frame is shown as the last good one, or grey before any, but in a stream with a tick it is not shown, since
+    nobody knows when: the one before stays for longer. NvcError then means that nothing can be decoded.
+    """
+
+    def __init__(self, reader: StreamReader, decoder: Decoder, meter: Meter, start: int = 0, stop: int | None = None, resilient: bool = False) -> None:
+        super().__init__(reader, meter, start, stop)
+        self.decoder, self.resilient = decoder, resilient
+        self._last: Frame | None = None  # the good one that came last
+
+    def _frames(self) -> Iterator[Frame]:
         decoder, failure = self.decoder, None
         try:
             for placed in enter(self.reader, self.start):
@@ -148,19 +174,6 @@ class Player:
         yield from self._good(decoder.finish())
         yield from self._lost(self.reader.frames, failure)
         self._tell_of_the_end()
-
-    def _arrive(self, placed: Placed) -> None:
-        """Note the place in the stream."""
-        first = not self.packet_size
-        if first:
-            self._next = placed.frame if self._timed and self.start else min(placed.frame, self.start)
-        if self.start and (first or placed.place <= self.start):
-            self._begin = placed.begin
-        self.packet_size = placed.end - placed.begin
-
-    def _as_needed(self, placed: Placed) -> Packet:
-        """The packet, which does not ask for the frame before to be enhanced if nobody will see it."""
-        return placed.packet if placed.place > self.start else replace(placed.packet, enhance_last=False)
 
     def _good(self, frames: list[Frame]) -> Iterator[Frame]:
         for self._last in frames:

@@ -1,11 +1,13 @@
-"""nvc encode --jobs: the same stream from several processes."""
+"""--jobs: the same stream, and the same frames, from several processes."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from nvc_cli.jobs import Recipe, encode_segment, joined
 from nvc_cli.planar import read_raw
 from nvc_cli.rate import OnePass
 from nvc_cli.segments import Borders, Segment, spool
-from nvc_cli.stream import Header, Packet
+from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter
 from nvc_cli.video import open_writer
 
 Run = Callable[..., Result]
@@ -156,3 +158,50 @@ def test_one_segment_is_not_for_many(done: Run, three_scenes: Path, tmp_path: Pa
 def test_two_passes_are_of_one_process(nvc: Run, three_scenes: Path, tmp_path: Path) -> None:
     result = nvc("encode", three_scenes, "-o", tmp_path / "a.nvc", "--bitrate", "1M", "--two-pass", "--jobs", "2")
     assert result.exit_code == 2 and "--two-pass plans the whole file in one process" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Nine frames in three segments."""
+    model, file = load("tiny"), BytesIO()
+    encoder = Encoder(model, 2.0, 4, True, CPU, Effort(references=1, decision=True))
+    writer = StreamWriter(file, Header.of(VideoInfo(48, 32, Fraction(25)), model))
+    for frame in scenes(9):
+        for encoded in encoder.encode(frame):
+            writer.write(encoded.packet)
+    for encoded in encoder.finish():
+        writer.write(encoded.packet)
+    writer.finish()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("options", [["--enhance"], ["--start", "0.2", "--duration", "0.12"], ["--frames", "5"]], ids=str)
+def test_two_processes_decode_what_one_does(done: Run, stream: bytes, tmp_path: Path, options: list[str]) -> None:
+    results = [done("decode", "-", "-o", tmp_path / f"{jobs}.yuv", *options, "--threads", "1", "--jobs", jobs, "--json", input=stream) for jobs in ("1", "2")]
+    assert (tmp_path / "2.yuv").read_bytes() == (tmp_path / "1.yuv").read_bytes() != b""
+    frames, sizes = zip(*((summary["frames"], summary["bytes"]) for summary in (json.loads(result.stdout) for result in results)))
+    assert frames[0] == frames[1] and sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_is_whole_is_decoded(nvc: Run, stream: bytes, tmp_path: Path, jobs: str) -> None:
+    """Of a stream that is cut off: in both cases the same frames, and the exit code 1."""
+    result = nvc("decode", "-", "-o", tmp_path / "a.yuv", "--threads", "1", "--jobs", jobs, input=stream[: len(stream) * 2 // 3])
+    assert result.exit_code == 1 and "ends inside frame 5" in result.stderr
+    assert len((tmp_path / "a.yuv").read_bytes()) == 5 * 48 * 32 * 3 // 2
+
+
+def test_a_frame_that_cannot_be_decoded_is_named(refused: Callable[..., str], stream: bytes, tmp_path: Path) -> None:
+    """One in the second segment, whose picture is not what the packet says."""
+    reader, copy = StreamReader(BytesIO(stream), "a.nvc"), BytesIO()
+    writer = StreamWriter(copy, reader.header)
+    for frame, packet in enumerate(reader):
+        writer.write(replace(packet, checksum=packet.checksum ^ (frame == 6)))
+    writer.finish()
+    lines = [refused("decode", "-", "-o", tmp_path / "a.yuv", "--threads", "1", "--jobs", jobs, input=copy.getvalue()) for jobs in ("1", "2")]
+    assert lines[0] == lines[1] and "the picture of frame 6 is not the one that was encoded" in lines[0]
+
+
+def test_salvaging_is_for_one_process(nvc: Run, tmp_path: Path) -> None:
+    result = nvc("decode", tmp_path / "a.nvc", "-o", tmp_path / "a.yuv", "--resilient", "--jobs", "2")
+    assert result.exit_code == 2 and "--resilient goes through a stream in one process" in result.stderr
