@@ -29,12 +29,15 @@ class Planes:
     @cached_property
     def bordered(self) -> tuple[Tensor, Tensor]:
         """Of an 8-bit picture, with the border around it: luma (B, 1, H + 2·BORDER, W + 2·BORDER) and chroma (B, 2, H/2 + BORDER, W/2 + BORDER), as bytes."""
-        chroma = torch.cat([self.u, self.v], 1)
-        luma, chroma = (F.pad(plane, (border,) * 4, mode="replicate") for plane, border in ((self.y, BORDER), (chroma, BORDER // 2)))
-        return luma.to(torch.uint8), chroma.to(torch.uint8)
+        return bordered(self.y), bordered(torch.cat([self.u, self.v], 1), BORDER // 2)
 
     def detach(self) -> "Planes":
         return Planes(self.y.detach(), self.u.detach(), self.v.detach())
+
+
+def bordered(plane: Tensor, border: int = BORDER) -> Tensor:
+    """A plane of 8 bits as bytes, with its border repeated: (B, C, H, W) -> (B, C, H + 2·border, W + 2·border)."""
+    return F.pad(plane, (border,) * 4, mode="replicate").to(torch.uint8)
 
 
 def aligned(size: int) -> int:

@@ -8,8 +8,9 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from models.backends import Float32, Int8, Sums, choose_backend
 from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.motion import Place, Step, pyramid
+from models.overlap import Overlap
 from models.presets import lagrangian
 from models.vectors import Prediction, displaced, velocity
 from models.warp import BLOCK, LUMA_TAPS, spaced
@@ -43,6 +45,9 @@ PRICE = 1.4
 AT_ONCE = 1 << 20
 """Samples of candidates that a processor compares at a time, so that they stay in its caches."""
 
+STEPS = (2, 1)
+"""Quarter samples by which vectors are moved when overlap is looked at."""
+
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
@@ -58,10 +63,13 @@ class Plan:
     ring: tuple[tuple[int, int], ...]  # of these
     passes: int  # how often 8×8 blocks are offered the vectors of their neighbours
     priced: bool  # whether vectors are held against what they cost exactly, where that can be known
+    overlaps: int = 0  # how often vectors of 8×8 blocks are refined by errors as overlapped compensation makes them
 
 
 THOROUGH = Plan(4, (8, 4, 2, 1), (1,), (4, 2, 1), RING, 2, True)
 """For encoding."""
+DEEP = replace(THOROUGH, overlaps=2)
+"""For slow encoding."""
 HASTY = Plan(1, (6, 2), (1,), (1,), CROSS, 1, True)
 """For fast encoding."""
 QUICK = Plan(4, (6, 2), (4, 2, 1), (1,), CROSS, 1, False)
@@ -123,13 +131,13 @@ class References:
     def __len__(self) -> int:
         return len(self.order)
 
-    def windows(self, fields: Tensor, block: int, rows: Tensor, columns: Tensor) -> Tensor:
-        """The windows that vectors point to: (K, B, 3, h, w) -> (K, B, h, w, window, window) uint8; window = block + 2·OVERLAP.
+    def windows(self, fields: Tensor, block: int, rows: Tensor, columns: Tensor, overlap: int = OVERLAP) -> Tensor:
+        """The windows that vectors point to: (K, B, 3, h, w) -> (K, B, h, w, window, window) uint8; window = block + 2·overlap.
 
         The vectors are of blocks in these rows and columns of blocks, which broadcast to (h, w).
         """
-        window = block + 2 * OVERLAP
-        lines = _lines(fields, self.order, window, self.planes.shape[1:], rows * block - OVERLAP, columns * block - OVERLAP)
+        window = block + 2 * overlap
+        lines = _lines(fields, self.order, window, self.planes.shape[1:], rows * block - overlap, columns * block - overlap)
         samples = self.planes.as_strided((self.planes.numel() - window + 1, window), (1, 1))
         return samples.index_select(0, lines.reshape(-1)).view(*lines.shape, window)
 
@@ -202,7 +210,7 @@ def _weigh(window: int, device: torch.device) -> Float32 | Int8:
 
 
 @fused_for_any_shape
-def _worth(variance: Tensor, count: int, multiplier: Tensor) -> Tensor:
+def _worth(variance: Tensor, count: int | Tensor, multiplier: Tensor) -> Tensor:
     """Bits that errors of `count` samples of this variance, (K, B, h, w), are worth."""
     return INHERITED * count / 2 * torch.log2(1 + 2 * math.log(2) * multiplier[:, None, None] * variance)
 
@@ -334,17 +342,43 @@ class Search:
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
         field = field.clone(memory_format=torch.contiguous_format)
+        overlap = Overlap(current, pictures, self.references) if plan.overlaps else None
+        for _ in range(plan.overlaps):
+            self._settle(field, cast(Overlap, overlap), multiplier)
         steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
-        return self._prune(small, field, steps, multiplier)
+        return self._prune(overlap or small, field, steps, multiplier)
 
-    def _prune(self, current: Tensor, field: Tensor, steps: Iterator[Step | Guess], multiplier: Tensor) -> Tensor:
+    def _settle(self, field: Tensor, overlap: Overlap, multiplier: Tensor) -> None:
+        """Offer every vector those around it, and small moves, in four turns of blocks whose windows do not overlap."""
+        height, width = field.shape[2:]
+        for first in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            rows, columns = (torch.arange(start, size, 2, device=field.device) for start, size in zip(first, (height, width)))
+            where = (rows[:, None] * width + columns).flatten()
+            around = neighbours(field)
+            expected = centre(around)
+            offered = torch.stack([field, *around, expected.vectors]).flatten(-2).index_select(-1, where)[..., None, :]
+            expected = Prediction(*(values.flatten(-2).index_select(-1, where)[..., None, :] for values in (expected.speed, expected.age)))
+            overlap.update(field)
+            held = best = offered[0]
+            for moves in (None, *STEPS):
+                fields = offered if moves is None else best + _moves(RING, moves, field.device)
+                variances, count = overlap.variances(fields, held, (where // width).int(), (where % width).int())
+                best = _best(fields, _worth(variances, count, multiplier) + vector_bits(expected.difference(fields)))
+            field.view(*field.shape[:2], -1).index_copy_(2, where, best[:, :, 0])
+
+    def _prune(self, current: Tensor | Overlap, field: Tensor, steps: Iterator[Step | Guess], multiplier: Tensor) -> Tensor:
         """Go through the field as it will be coded, and take the prediction, or a vector near, where the better vector is not worth its bits."""
         for step in steps:
             place = step.place
             where, wide = place.cells.where, field.shape[3]
-            fields = torch.cat([place.take(field)[None], place.candidates])
-            windows = current.flatten(1, 2).index_select(1, where)[:, None]
-            errors = self._errors(windows, fields, multiplier, (where // wide).int(), (where % wide).int())
+            held, rows, columns = place.take(field), (where // wide).int(), (where % wide).int()
+            fields = torch.cat([held[None], place.candidates])
+            if isinstance(current, Overlap):
+                current.update(field)
+                errors = _worth(*current.variances(fields, held, rows, columns), multiplier)
+            else:
+                windows = current.flatten(1, 2).index_select(1, where)[:, None]
+                errors = self._errors(windows, fields, multiplier, rows, columns)
             place.put(field, _best(fields, errors + PRICE * step.bits(fields)))
         return field
 

@@ -121,8 +121,12 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
     Ages beyond the oldest picture mean that one.
     """
     luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in references)))
-    y = _compensate(luma, vectors, LUMA_TAPS, BLOCK, BORDER)
-    return Planes(y, *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
+    return Planes(compensate_luma(luma, vectors), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
+
+
+def compensate_luma(pictures: Tensor, vectors: Tensor) -> Tensor:
+    """The same for luma alone, of pictures with their `BORDER`, in bytes: (N, B, 1, H + 2·BORDER, W + 2·BORDER) -> (B, 1, H, W)."""
+    return _compensate(pictures, vectors, LUMA_TAPS, BLOCK, BORDER)
 
 
 @staged("context")

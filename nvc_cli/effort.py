@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.search import HASTY, QUICK, THOROUGH, Plan
+from models.search import DEEP, HASTY, QUICK, THOROUGH, Plan
 from models.vectors import REFERENCES
 from nvc_cli.decision import Decision, Heuristic
 
@@ -24,6 +24,7 @@ class Effort:
 EFFORTS = {
     "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, trust=255),
     "medium": Effort(),
+    "slow": Effort(plan=DEEP),
 }
 
 DRAFT = Effort(references=1, plan=QUICK, decision=False, trust=255)
