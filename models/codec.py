@@ -1,7 +1,9 @@
 """The codec: what one frame turns into, and what is remembered of it for the next."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import torch
@@ -15,9 +17,11 @@ from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
+from models.latent import Prior, Refine
 from models.motion import VECTOR_SYMBOLS, Estimator, Motion, Step
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
+from models.refinement import Refinement
 from models.search import QUICK, References, Search
 from models.stages import staged
 from models.vectors import REFERENCES, still
@@ -160,10 +164,19 @@ class Codec(nn.Module):
         z = self.preset.hyper * -(-height // 64) * -(-width // 64)
         return y + z + VECTOR_SYMBOLS * (height // 8) * (width // 8)
 
-    def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink) -> State:
+    @cached_property
+    def floating(self) -> "Codec":
+        """The same in floating point, to find gradients through. A copy: others may need the exact form at the same time."""
+        with torch.inference_mode(False):
+            copy = deepcopy(self).requires_grad_(False)
+            copy.exact = False
+            return copy
+
+    def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink, refinement: Refinement | None = None) -> State:
         """Write a keyframe; returns the decoder's state after it."""
         y = self.intra.analyse(to_features(picture), rate)
-        return self._keyframe(self.intra.latent.encode(y, None, rate, coder), rate)
+        refine = refinement and self._refine(refinement, picture, rate, self.floating.intra.decoded)
+        return self._keyframe(self.intra.latent.encode(y, None, rate, coder, refine), rate)
 
     def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolSource) -> State:
         """Read a keyframe of an aligned size in luma samples."""
@@ -183,14 +196,26 @@ class Codec(nn.Module):
         return vectors, steps
 
     def encode_frame(
-        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, steps: Sequence[Step] = ()
-    ) -> "Unfiltered":
-        """Write a P-frame with the given vectors, whose steps may be known; what remains to decide is the filter."""
+        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, steps: Sequence[Step[Tensor]] = (),
+        refinement: Refinement | None = None,
+    ) -> "Unfiltered":  # fmt: skip
+        """Write a P-frame with the given vectors, whose steps may be known; what remains to decide is the filter. Refinement takes it to be on."""
         self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
         reference, context = self._predict(state, rate, vectors, refresh)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
-        latent = self.inter.latent.encode(y, context, rate, coder)
+        refine = refinement and self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference)
+        latent = self.inter.latent.encode(y, context, rate, coder, refine)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
+
+    def _refine(self, refinement: Refinement, picture: Planes, rate: Tensor, decoded: Callable[..., Tensor], *known: Tensor) -> Refine:
+        """What refines the symbols of a frame; `decoded` turns values in steps, and what is known beside them, into features."""
+        with torch.inference_mode(False):
+            place, given = rate.clone(), [tensor.clone() for tensor in known]
+
+        def refine(symbols: Tensor, prior: Prior) -> Tensor:
+            return refinement(symbols, prior, place, picture, lambda values: to_planes(decoded(values, *given, place).float()))
+
+        return refine
 
     def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolSource) -> "Unfiltered":
         """Read a P-frame, up to the filter."""

@@ -78,3 +78,8 @@ class Inter(nn.Module):
         x = self.head(context, rate)
         release = self.part(self.release(x).float().clamp(0, 1))
         return self.grid.clamp(self.residual(x).float() + detail.float() + reference - self.grid(release * reference))
+
+    def decoded(self, values: Tensor, context: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
+        """Values of y in quantisation steps (B, N, H/16, W/16), p and the warped picture -> picture features (B, 96, H/8, W/8), the in-loop filter on."""
+        context, detail = self.synthesise(self.latent.unstep(values, rate), context, rate)
+        return self.reconstruct(self.filtered(context, True, rate), detail, reference, rate)

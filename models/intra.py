@@ -42,3 +42,8 @@ class Intra(nn.Module):
     def reconstruct(self, context: Tensor, detail: Tensor, rate: Tensor) -> Tensor:
         """c and detail -> picture features (B, 96, H/8, W/8), float32."""
         return self.grid(self.leave(self.head(context, rate)).float() + detail.float())
+
+    def decoded(self, values: Tensor, rate: Tensor) -> Tensor:
+        """Values of y in quantisation steps (B, N, H/16, W/16) -> picture features (B, 96, H/8, W/8)."""
+        context, detail = self.synthesise(self.latent.unstep(values, rate), rate)
+        return self.reconstruct(context, detail, rate)

@@ -6,6 +6,7 @@ one go; symbols whose scale is tiny are not coded at all.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,10 @@ class Prior:
 
     mean: Tensor  # (B, N, H/16, W/16)
     scale: Tensor  # (B, N, H/16, W/16), logarithm
+
+
+Refine = Callable[[Tensor, Prior], Tensor]
+"""Better symbols than the first ones."""
 
 
 def through(x: Tensor) -> Tensor:
@@ -102,13 +107,15 @@ class Latent(nn.Module):
         return decoded if self.grid.exact else decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
 
     @staged("latent")
-    def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolSink) -> Tensor:
-        """Write z and y of one frame; returns the ŷ that `decode` will return."""
+    def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolSink, refine: Refine | None = None) -> Tensor:
+        """Write z and y of one frame, its symbols refined if need be; returns the ŷ that `decode` will return."""
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
         index = scale_index(prior.scale)
         symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
+        if refine:
+            symbols = refine(symbols, prior).clamp_(-LIMIT, LIMIT)
         indexes, values = integers(index), integers(symbols)
         coded = np.flatnonzero(indexes >= SKIP)
         coder.write(values[coded], indexes[coded])

@@ -7,7 +7,6 @@ it predict the rest (overlapped block motion compensation; Orchard and Sullivan,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,12 +23,15 @@ HALF = BLOCK // 2
 WINDOW = 2 * BLOCK
 
 
-@lru_cache(maxsize=2)
-def _weights(device: torch.device) -> Tensor:
-    """Of a block's vector in its window, as parts of one: (window, window)."""
-    place = torch.arange(WINDOW, device=device)
-    line = (2 * torch.minimum(place, WINDOW - 1 - place) + 1).float() / WINDOW
-    return line[:, None] * line
+def _weights(places: Tensor, size: int) -> Tensor:
+    """Along one axis, of the vectors of blocks at these places of `size`, in their windows, as parts of one: (n,) -> (n, window).
+
+    Beyond the border there is no other vector, so that those at it have all the weight there.
+    """
+    sample = torch.arange(WINDOW, device=places.device)
+    weights = (2 * torch.minimum(sample, WINDOW - 1 - sample) + 1) / WINDOW
+    alone = ((places == 0)[:, None] & (sample < BLOCK)) | ((places == size - 1)[:, None] & (sample >= BLOCK))
+    return torch.where(alone, 1.0, weights)
 
 
 class Overlap:
@@ -61,7 +63,9 @@ class Overlap:
         Returns:
             (K, B, 1, n) and (1, n).
         """
-        weights, side = _weights(fields.device), torch.arange(WINDOW, device=fields.device)
+        height, width = (size // BLOCK for size in self.current.shape[2:])
+        weights = _weights(rows, height)[:, :, None] * _weights(columns, width)[:, None]
+        side = torch.arange(WINDOW, device=fields.device)
         places = (rows.long()[:, None, None] * BLOCK + side[:, None]) * self.errors.shape[-1] + columns.long()[:, None, None] * BLOCK + side
         inside = self.inside.flatten()[places]  # (n, window, window)
         known = self._read(held[None], rows, columns)[0] * weights

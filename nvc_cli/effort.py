@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from models.refinement import Refinement
 from models.search import DEEP, HASTY, QUICK, THOROUGH, Plan
 from models.vectors import REFERENCES
 from nvc_cli.decision import Decision, Heuristic
@@ -18,13 +19,15 @@ class Effort:
     reach: int = 64  # of the search, in luma samples
     plan: Plan = THOROUGH  # of the search
     decision: Decision = Heuristic()  # on the in-loop filter
+    refinement: Refinement | None = None  # of symbols
     trust: int = 7  # for how many pictures the out-of-loop filter is taken to help, once it was seen to, until a keyframe comes
 
 
 EFFORTS = {
     "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, trust=255),
     "medium": Effort(),
-    "slow": Effort(plan=DEEP),
+    "slow": Effort(plan=DEEP, refinement=Refinement(8)),
+    "placebo": Effort(plan=replace(DEEP, overlaps=5), refinement=Refinement(32)),
 }
 
 DRAFT = Effort(references=1, plan=QUICK, decision=False, trust=255)

@@ -151,7 +151,7 @@ class Encoder:
 
     def _keyframe(self, frame: Frame, source: Planes) -> _Way:
         rate, coder = rate_point(self.base, 0), SymbolEncoder()
-        state = self.codec.encode_keyframe(source, self._tensor(rate), coder)
+        state = self.codec.encode_keyframe(source, self._tensor(rate), coder, self.effort.refinement)
         return _Way(state).then(_Coded(frame, source, state, rate, True, False, coder.finish()), 0.0)
 
     def _follow(self, frame: Frame, source: Planes) -> list[_Way]:
@@ -169,7 +169,7 @@ class Encoder:
         rates = self._tensor(rate)
         older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
         vectors, steps = self.codec.search(self.search, source, way.state, rates, older)
-        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps)
+        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps, self.effort.refinement)
         payload = coder.finish()
         if isinstance(decision, bool):
             return [way.then(_Coded(frame, source, unfiltered.finish(decision), rate, False, decision, payload), 0.0)]

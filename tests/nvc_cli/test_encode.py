@@ -88,7 +88,7 @@ def test_references_are_searched_as_asked() -> None:
 
 def test_efforts_make_streams_that_decode(done: Run, clip: Clip, model: str, tmp_path: Path) -> None:
     source = clip(frames=6)
-    for effort in ("fast", "medium"):
+    for effort in ("fast", "medium", "slow", "placebo"):
         done("encode", source, "-o", tmp_path / f"{effort}.nvc", "--model", model, "--effort", effort, "--keyint", 4, "--verify")
     assert (tmp_path / "fast.nvc").read_bytes() != (tmp_path / "medium.nvc").read_bytes()
 
