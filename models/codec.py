@@ -175,7 +175,7 @@ class Codec(nn.Module):
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink, refinement: Refinement | None = None) -> State:
         """Write a keyframe; returns the decoder's state after it."""
         y = self.intra.analyse(to_features(picture), rate)
-        refine = refinement and self._refine(refinement, picture, rate, self.floating.intra.decoded)
+        refine = self._refine(refinement, picture, rate, self.floating.intra.decoded) if refinement else None
         return self._keyframe(self.intra.latent.encode(y, None, rate, coder, refine), rate)
 
     def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolSource) -> State:
@@ -203,7 +203,7 @@ class Codec(nn.Module):
         self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
         reference, context = self._predict(state, rate, vectors, refresh)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
-        refine = refinement and self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference)
+        refine = self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference) if refinement else None
         latent = self.inter.latent.encode(y, context, rate, coder, refine)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
