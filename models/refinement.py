@@ -18,10 +18,10 @@ from models.picture import Planes
 from models.presets import lagrangian
 from models.quality import distortion
 
-CURVATURE = 5.2
+CURVATURE = 7.5
 """What a change of a symbol by one adds to λ·error in the middle, beside what the gradient tells."""
 
-AT_ONCE = 0.5
+AT_ONCE = 0.4
 """The part of all changes for the better that is made together at first."""
 
 
@@ -31,11 +31,11 @@ class Refinement:
 
     Args:
         tries: how often changes are made and judged.
-        weight: what the error counts beside λ; more where many frames inherit it.
+        weight: what the error counts beside λ, since frames that follow inherit it.
     """
 
     tries: int
-    weight: float = 1.0
+    weight: float = 1.25
 
     def __call__(self, symbols: Tensor, prior: Prior, rate: Tensor, picture: Planes, synthesise: Callable[[Tensor], Planes]) -> Tensor:
         """Better symbols (1, N, H/16, W/16).
