@@ -54,7 +54,7 @@ class Overlap:
         self.errors = self._framed(self.current - compensate_luma(self.pictures, field))
 
     def variances(self, fields: Tensor, held: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared errors of the windows of blocks in these rows and columns (n,), which must not overlap, and how many samples they have.
+        """Mean squared errors of the windows of blocks in these rows and columns (n,), each as if the others stayed, and how many samples they have.
 
         Args:
             fields: candidates for their vectors, (K, B, 3, 1, n).
