@@ -23,11 +23,7 @@ def joined(parts: Sequence[Values], axis: int) -> Values:
 
 def taken(values: Values, where: Values) -> Values:
     """Those at the places `where` (n,) of the last dimension: (..., m) -> (..., n)."""
-    return (
-        values.index_select(-1, where)
-        if isinstance(values, Tensor)
-        else values.take(where, -1)
-    )
+    return values.index_select(-1, where) if isinstance(values, Tensor) else values.take(where, -1)
 
 
 def whole(values: Values) -> Values:

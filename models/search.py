@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -342,11 +341,13 @@ class Search:
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
         field = field.clone(memory_format=torch.contiguous_format)
-        overlap = Overlap(current, pictures, self.references) if plan.overlaps else None
-        for _ in range(plan.overlaps):
-            self._settle(field, cast(Overlap, overlap), multiplier)
+        judged: Tensor | Overlap = small
+        if plan.overlaps:
+            judged = Overlap(current, pictures, self.references)
+            for _ in range(plan.overlaps):
+                self._settle(field, judged, multiplier)
         steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
-        return self._prune(overlap or small, field, steps, multiplier)
+        return self._prune(judged, field, steps, multiplier)
 
     def _settle(self, field: Tensor, overlap: Overlap, multiplier: Tensor) -> None:
         """Offer every vector those around it, and small moves, in four turns of blocks whose windows do not overlap."""

@@ -113,9 +113,6 @@ def command(
 
         place = choose_device(device, threads)
         name = stream_model(header.model, model)
-        from torch import get_num_threads
-
-        from nvc_cli.decode_jobs import Order, Team
         from nvc_cli.decoder import Decoder
         from nvc_cli.player import Player, Showing
 
@@ -127,6 +124,10 @@ def command(
             if decoder:
                 player = Player(reader, decoder, meter, part.first, part.stop, resilient)
             else:
+                from torch import get_num_threads
+
+                from nvc_cli.decode_jobs import Order, Team
+
                 order = Order(header, name, enhance, device, max(1, get_num_threads() // jobs), source, max_pixels)
                 player = Team(reader, order, jobs, meter, part.first, part.stop)
             for frame in islice(player, frames):
