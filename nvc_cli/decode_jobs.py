@@ -33,7 +33,7 @@ class Order:
 
 
 @dataclass
-class Segment:
+class CodedSegment:
     """Packets from a keyframe up to before the next one, and this one's, which the filter out of the loop looks at."""
 
     placed: list[Placed]
@@ -93,7 +93,7 @@ class Team(Showing):
     def __init__(self, reader: StreamReader, order: Order, jobs: int, meter: Meter, start: int = 0, stop: int | None = None) -> None:
         super().__init__(reader, meter, start, stop)
         self.order, self.jobs = order, jobs
-        self._segments: list[Segment] = []  # that have not been shown
+        self._segments: list[CodedSegment] = []  # that have not been shown
         self._deliver = reader.on_sample
         self._samples: list[Sample] = []  # that were met since the last segment
         self._end = 0  # bytes of the stream up to the last frame that was shown
@@ -119,7 +119,7 @@ class Team(Showing):
             first = segment.placed[0].frame
             yield partial(decode_segment, segment.packets, segment.following, first, self.order, folder / str(first))
 
-    def _split(self) -> Iterator[Segment]:
+    def _split(self) -> Iterator[CodedSegment]:
         """The stream in segments, as far as it is asked for."""
         segment, begun = None, False
         try:
@@ -132,7 +132,7 @@ class Team(Showing):
                 if self._over(placed):
                     return
                 if segment is None:
-                    segment, begun = Segment([], self._samples[:]), True
+                    segment, begun = CodedSegment([], self._samples[:]), True
                     self._samples.clear()
                 segment.placed.append(placed)
         except Truncated as error:
@@ -145,7 +145,7 @@ class Team(Showing):
     def _over(self, placed: Placed) -> bool:
         return self.stop is not None and placed.place >= self.stop
 
-    def _shown(self, segment: Segment, decoded: Decoded) -> Iterator[Frame]:
+    def _shown(self, segment: CodedSegment, decoded: Decoded) -> Iterator[Frame]:
         """The frames of a segment; NvcError where one could not be decoded."""
         self._hand_on(segment.samples)
         self.meter.times += decoded.seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO
 
+CRC_BYTES = 4
 _CHUNK = 1 << 20  # bytes asked for at once: what a damaged length can make us allocate in vain
 
 
@@ -30,12 +31,17 @@ def signed(value: int) -> int:
 
 def sealed(data: bytes) -> bytes:
     """The data, then their CRC-32."""
-    return data + zlib.crc32(data).to_bytes(4, "little")
+    return data + zlib.crc32(data).to_bytes(CRC_BYTES, "little")
+
+
+def seal(data: bytes) -> int:
+    """The CRC-32 that the data end with."""
+    return int.from_bytes(data[-CRC_BYTES:], "little")
 
 
 def intact(data: bytes) -> bool:
-    """Whether the last four bytes are the CRC-32 of those before them."""
-    return zlib.crc32(memoryview(data)[:-4]) == int.from_bytes(data[-4:], "little")
+    """Whether that is the one of the data before it."""
+    return zlib.crc32(memoryview(data)[:-CRC_BYTES]) == seal(data)
 
 
 class Source:

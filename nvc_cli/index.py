@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nvc_cli.fields import Source, intact, sealed, varint
+from nvc_cli.fields import CRC_BYTES, Source, intact, sealed, varint
 
 MARK = b"\xfe"  # no packet begins like this: bit 7 is not set
 END_MARKER = b"\xff"
@@ -16,7 +16,6 @@ MIN_PACKET = 13  # bytes: head, length, at least 5 of payload, checksum, CRC-32
 MAX_NUMBER = 2**63 - 1
 MAX_SIZE = 2**28 - 1  # bytes
 _TAIL = 8  # bytes of size and CRC-32
-CRC_BYTES = 4
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from nvc_cli.fields import Source, intact
-from nvc_cli.index import CRC_BYTES, MARK, MAX_SIZE, Index, Keyframe, load, parse
+from nvc_cli.fields import Source, intact, seal
+from nvc_cli.index import MARK, MAX_SIZE, Index, Keyframe, load, parse
 from nvc_cli.stream import KEYFRAME, MAX_PAYLOAD, Gap, Packet, StreamReader
 from nvc_cli.tracks import SAMPLE, parse_sample
 from nvc_cli.window import Window
@@ -204,7 +204,7 @@ class Salvager(StreamReader):
         """Whether a whole packet is of a part that, by the index, comes before the one that was entered last, or is in none. Before a part that comes too early
         others are missing."""
         if data[0] & KEYFRAME:
-            number = self._numbers.get(int.from_bytes(data[-CRC_BYTES:], "little"), -1)
+            number = self._numbers.get(seal(data), -1)
             self._stray = number <= self._entered
             if not self._stray:
                 self._entered = number

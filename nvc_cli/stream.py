@@ -21,9 +21,9 @@ import numpy as np
 
 from models.stages import staged
 from nvc_cli.errors import NvcError
-from nvc_cli.fields import Source, sealed, varint
+from nvc_cli.fields import CRC_BYTES, Source, seal, sealed, varint
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
-from nvc_cli.index import CRC_BYTES, END_MARKER, MARK, Index, Keyframe, load
+from nvc_cli.index import END_MARKER, MARK, Index, Keyframe, load
 from nvc_cli.switches import Switches
 from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TERM, MAX_TIME, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
 
@@ -232,7 +232,7 @@ class StreamWriter:
         data = pack_packet(packet, self._switches, self._last)
         self._send(data)
         self._last = packet.time
-        self._index.add(packet.keyframe, self._end, int.from_bytes(data[-CRC_BYTES:], "little"))
+        self._index.add(packet.keyframe, self._end, seal(data))
         self._end = self.size
         self.frames += 1
         return self.size - before
