@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from models.cycle import CYCLE
 from models.refinement import Refinement
 from models.search import DEEP, HASTY, QUICK, THOROUGH, Plan
 from models.vectors import REFERENCES
 from nvc_cli.decision import Decision, Heuristic
+from nvc_cli.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,15 @@ class Effort:
     plan: Plan = THOROUGH  # of the search
     decision: Decision = Heuristic()  # on the in-loop filter
     refinement: Refinement | None = None  # of symbols
+    trial: Trial | None = None  # of keyframes; where a rate is asked for instead of a quality there is none
     trust: int = 7  # for how many pictures the out-of-loop filter is taken to help, once it was seen to, until a keyframe comes
 
 
 EFFORTS = {
     "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, trust=255),
-    "medium": Effort(),
-    "slow": Effort(plan=DEEP, refinement=Refinement(8)),
-    "placebo": Effort(plan=replace(DEEP, overlaps=5), refinement=Refinement(32)),
+    "medium": Effort(trial=Trial(frames=1 + len(CYCLE))),
+    "slow": Effort(plan=DEEP, refinement=Refinement(8), trial=Trial()),
+    "placebo": Effort(plan=replace(DEEP, overlaps=5), refinement=Refinement(32), trial=Trial()),
 }
 
 DRAFT = Effort(references=1, plan=QUICK, decision=False, trust=255)

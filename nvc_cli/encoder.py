@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.codec import State, alignment
-from models.cycle import rate_point
+from models.cycle import KEYFRAME, rate_point
 from models.entropy import SymbolEncoder
 from models.picture import Planes
 from models.presets import lagrangian
@@ -25,6 +25,7 @@ from nvc_cli.rate import RateControl
 from nvc_cli.runtime import ready_model
 from nvc_cli.stream import Packet, picture_checksum
 from nvc_cli.tensors import to_frame, to_picture
+from nvc_cli.trial import Trial
 
 if TYPE_CHECKING:
     import av
@@ -102,6 +103,8 @@ class Encoder:
         self.align = alignment(self.search.references)
         self.lookout = Lookout() if scenecut or self.control else None
         self.scenecut, self.effort = scenecut, effort
+        self.waiting: list[tuple[Frame, Planes]] = []  # frames and their sources, until it is known how good their keyframe is to be
+        self.keyframe = KEYFRAME  # its offset in the quality cycle
         self.since = 0  # frames since the keyframe
         self.rates: list[int] = []  # of these frames, the newest first
         self.ways: list[_Way] = []
@@ -110,7 +113,7 @@ class Encoder:
 
     @torch.inference_mode()
     def encode(self, picture: Frame | np.ndarray[Any, Any] | av.VideoFrame) -> list[Encoded]:
-        """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead.
+        """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead or a trial of keyframes.
 
         Raises:
             ValueError: it is none of what `Frame.of` takes.
@@ -119,25 +122,46 @@ class Encoder:
         source, done = to_picture(frame, self.device), []
         glance = self.lookout(source.y) if self.lookout else None
         cut = glance is not None and self.scenecut and glance.cut
-        if (self.keyint and self.since >= self.keyint) or cut:
+        if (self.keyint and self.since + len(self.waiting) >= self.keyint) or cut:
             done = self.finish()
         if not self.ways:
             self.since, self.rates = 0, []
         if self.control and glance:
             self.base = self.control.base(self.since, glance)
+        trial = None if self.control or self.ways else self.effort.trial
+        if not trial or len(trial.open(self.base)) == 1:
+            return done + self._code(frame, source)
+        self.waiting.append((frame, source))
+        return done + (self._begin(trial, False) if len(self.waiting) == trial.frames else [])
+
+    def _begin(self, trial: Trial, ended: bool) -> list[Encoded]:
+        """Encode what waits for its keyframe."""
+        waiting, self.waiting = self.waiting, []
+        self.keyframe = trial(waiting, self.base, ended, self._candidate)
+        return [encoded for frame, source in waiting for encoded in self._code(frame, source)]
+
+    def _candidate(self, offset: int) -> Encoder:
+        """A hasty encoder for a trial of keyframes."""
+        candidate = Encoder(self.model, self.base / 8, 0, device=self.device, effort="fast")
+        candidate.keyframe, candidate.trusted = offset, 1 << 16  # nobody looks at its flags
+        return candidate
+
+    def _code(self, frame: Frame, source: Planes) -> list[Encoded]:
+        """Encode a frame at last; returns the frames that are decided on."""
         self.ways = self._follow(frame, source) if self.ways else [self._keyframe(frame, source)]
         self.since += 1
         self.rates = [self.ways[0].open[-1].rate, *self.rates[: REFERENCES - 1]]
-        return done + self._decided()
+        return self._decided()
 
     @torch.inference_mode()
     def finish(self) -> list[Encoded]:
         """The frames that were left open; what comes next is a keyframe."""
+        done = self._begin(self.effort.trial, True) if self.waiting and self.effort.trial else []
         if not self.ways:
-            return []
+            return done
         left = _cheapest(self.ways).open
         self.ways = []
-        return [self._packed(coded) for coded in left]
+        return done + [self._packed(coded) for coded in left]
 
     def took(self, size: int) -> None:
         """Tell the rate control what the next frame that was given out took in the stream, in bytes."""
@@ -150,7 +174,7 @@ class Encoder:
         return _cheapest(self.ways).state
 
     def _keyframe(self, frame: Frame, source: Planes) -> _Way:
-        rate, coder = rate_point(self.base, 0), SymbolEncoder()
+        rate, coder = rate_point(self.base, 0, keyframe=self.keyframe), SymbolEncoder()
         state = self.codec.encode_keyframe(source, self._tensor(rate), coder, self.effort.refinement)
         return _Way(state).then(_Coded(frame, source, state, rate, True, False, coder.finish()), 0.0)
 
@@ -214,16 +238,29 @@ class Encoder:
         """Whether the out-of-loop filter, which knows the following picture, is to be used on the last one."""
         if self.last is None:
             return False
-        if self.trusted and not following.keyframe:
+        if following.keyframe:
+            self.trusted = 0
+            return self._helps_before(following.source)
+        if self.trusted:
             self.trusted -= 1
             return True
-        helps = self._enhancer_helps(self.last, following)
-        self.trusted = self.effort.trust if helps and not following.keyframe else 0
+        helps = self._enhancer_helps(self.last, following.state.picture, following.rate)
+        self.trusted = self.effort.trust if helps else 0
         return helps
 
-    def _enhancer_helps(self, coded: _Coded, following: _Coded) -> bool:
-        """Whether it brings a picture closer to its source."""
-        better = self.codec.enhance(coded.state, self._tensor(coded.rate), following.state.picture, self._tensor(following.rate), self.align).rounded()
+    @torch.inference_mode()
+    def helps_before(self, keyframe: Frame) -> bool:
+        """Whether the out-of-loop filter is to be used on the last frame that was given out, if this one comes next as a keyframe."""
+        return self._helps_before(to_picture(keyframe, self.device))
+
+    def _helps_before(self, source: Planes) -> bool:
+        """The same. It is judged by a keyframe as it comes without any trial, so that it can be told without the frames that follow it."""
+        rate = rate_point(self.base, 0)
+        return self.last is not None and self._enhancer_helps(self.last, self.codec.encode_keyframe(source, self._tensor(rate), SymbolEncoder()).picture, rate)
+
+    def _enhancer_helps(self, coded: _Coded, following: Planes, rate: int) -> bool:
+        """Whether it brings a picture closer to its source; `rate` is that of the following one."""
+        better = self.codec.enhance(coded.state, self._tensor(coded.rate), following, self._tensor(rate), self.align).rounded()
         return _error(better, coded.source) < _error(coded.state.picture, coded.source)
 
     def _tensor(self, rate: int) -> Tensor:

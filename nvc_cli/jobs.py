@@ -94,7 +94,7 @@ def encode_segment(frames: Iterable[Frame], first: int, count: int, recipe: Reci
         begin = time.monotonic()
         if number == count:
             take(encoder.finish())
-            part.enhance_last = encoder.encode(frame)[0].packet.enhance_last
+            part.enhance_last = encoder.helps_before(frame)
             return part
         take(encoder.encode(frame))
         part.seconds.append(time.monotonic() - begin)

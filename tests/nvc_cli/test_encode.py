@@ -97,7 +97,7 @@ def test_efforts_make_streams_that_decode(done: Run, clip: Clip, model: str, tmp
 def test_the_enhancer_is_tried_now_and_then(monkeypatch: pytest.MonkeyPatch, helps: bool, tried: list[int]) -> None:
     """Once it helped it is taken to help the next two, but not before a keyframe."""
     seen = []
-    monkeypatch.setattr(Encoder, "_enhancer_helps", lambda self, coded, following: seen.append(t) or helps)
+    monkeypatch.setattr(Encoder, "_enhancer_helps", lambda self, *rest: seen.append(t) or helps)
     encoder, grey = Encoder(load("tiny"), 3, 5, False, torch.device("cpu"), Effort(trust=2)), np.full((8, 8), 128, np.uint8)
     flags = []
     for t in range(12):

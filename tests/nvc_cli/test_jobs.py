@@ -16,6 +16,7 @@ import pytest
 import torch
 from click.testing import Result
 
+from models.refinement import Refinement
 from models.weights import load
 from nvc_cli.decision import Decision, Heuristic, LookAhead
 from nvc_cli.effort import Effort
@@ -27,6 +28,7 @@ from nvc_cli.planar import read_raw
 from nvc_cli.rate import OnePass
 from nvc_cli.segments import Borders, Segment, spool
 from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter
+from nvc_cli.trial import Trial
 from nvc_cli.video import open_writer
 
 Run = Callable[..., Result]
@@ -67,14 +69,18 @@ def recipe() -> Callable[..., Recipe]:
     return make
 
 
-@pytest.mark.parametrize("decision, keyint", [(Heuristic(), 4), (LookAhead(3), 0)], ids=["heuristic", "look-ahead"])
-def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], decision: Decision, keyint: int) -> None:
+@pytest.mark.parametrize(
+    "decision, keyint, effort",
+    [(Heuristic(), 4, Effort()), (LookAhead(3), 0, Effort()), (Heuristic(), 4, Effort(refinement=Refinement(2), trial=Trial(frames=5)))],
+    ids=["heuristic", "look-ahead", "trial"],
+)
+def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], decision: Decision, keyint: int, effort: Effort) -> None:
     frames = list(scenes(5, 3, 4))
     torch.set_num_threads(1)
-    encoder = Encoder(load("tiny"), 1.0, keyint, decision, CPU, scenecut=True)
+    encoder = Encoder(load("tiny"), 2.0, keyint, decision, CPU, effort, scenecut=True)
     expected = [encoded for frame in frames for encoded in encoder.encode(frame)] + encoder.finish()
     kept: list[Frame] = []
-    packets = in_segments(frames, recipe(decision, 1.0), keyint, kept.append)
+    packets = in_segments(frames, replace(recipe(decision, 2.0), effort=effort), keyint, kept.append)
     assert packets == [encoded.packet for encoded in expected]
     assert [t for t, packet in enumerate(packets) if packet.keyframe] == ([0, 4, 5, 8] if keyint else [0, 5, 8])
     assert any(packet.keyframe and packet.enhance_last for packet in packets), "so that the flag at a border was put to the test"

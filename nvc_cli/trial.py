@@ -1,0 +1,77 @@
+"""How good a keyframe is to be, found out by trial.
+
+What follows a keyframe profits from its quality for as long as its content is to be seen. A picture that stands still is worth several times
+the bits of one that soon has left the scene, so a few frames are encoded with keyframes of different quality, and what all of them cost decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from models.cycle import CYCLE, KEYFRAME, rate_point
+from models.presets import lagrangian
+from models.quality import distortion
+
+if TYPE_CHECKING:
+    from models.codec import State
+    from models.picture import Planes
+    from nvc_cli.encoder import Encoded
+    from nvc_cli.frame import Frame
+
+
+HORIZON = 3 * len(CYCLE)
+"""P-frames that a trial judges a keyframe by: where it ends before, its last turn of the cycle stands for the others."""
+
+
+class Candidate(Protocol):
+    """An encoder that does not look ahead."""
+
+    def encode(self, picture: Frame) -> list[Encoded]: ...
+
+    @property
+    def state(self) -> State: ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Which keyframes are tried, and on what.
+
+    Args:
+        offsets: of keyframes in the quality cycle, the usual one among them.
+        frames: that are encoded each time: the keyframe and whole turns of the cycle.
+    """
+
+    offsets: tuple[int, ...] = (-6, KEYFRAME, -18)
+    frames: int = 1 + 2 * len(CYCLE)
+
+    def open(self, base: int) -> tuple[int, ...]:
+        """Offsets that differ around this base rate point: none is finer than the finest."""
+        return tuple({rate_point(base, 0, keyframe=offset): offset for offset in self.offsets}.values())
+
+    def __call__(self, frames: Sequence[tuple[Frame, Planes]], base: int, ended: bool, encoder: Callable[[int], Candidate]) -> int:
+        """The best offset.
+
+        Args:
+            frames: the first ones with their sources.
+            base: rate point that the cycle goes around.
+            ended: no others follow them before the next keyframe.
+            encoder: a new one whose keyframe has this offset.
+        """
+        tried = [(offset, self._outcome(frames, encoder(offset))) for offset in self.open(base)]
+        mean = sum(error for _, outcome in tried for _, error in outcome) / (len(tried) * len(frames))
+        turns = (HORIZON - (self.frames - 1)) // len(CYCLE)  # that are left
+        weight = lagrangian(float(base)) * frames[0][1].y.numel() * mean
+
+        def cost(outcome: list[tuple[int, float]]) -> float:
+            # Quality is judged by mean PSNR, so errors count by their logarithms.
+            each = [bits + weight * math.log(max(error, 1e-3)) for bits, error in outcome]
+            return sum(each) + (0.0 if ended else turns * sum(each[-len(CYCLE) :]))
+
+        return min(tried, key=lambda pair: cost(pair[1]))[0]
+
+    def _outcome(self, frames: Sequence[tuple[Frame, Planes]], encoder: Candidate) -> list[tuple[int, float]]:
+        """Bits and errors of all frames."""
+        return [(sum(8 * len(e.packet.payload) for e in encoder.encode(frame)), float(distortion(encoder.state.picture, source))) for frame, source in frames]

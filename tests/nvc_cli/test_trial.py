@@ -1,0 +1,110 @@
+"""Keyframes as good as what follows them is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.cycle import KEYFRAME, rate_point
+from models.picture import Planes
+from models.weights import Model, load
+from nvc_cli.effort import Effort
+from nvc_cli.encoder import Encoded, Encoder
+from nvc_cli.frame import Frame
+from nvc_cli.rate import OnePass
+from nvc_cli.trial import Trial
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Model:
+    return load("tiny")
+
+
+@dataclass
+class Pretender:
+    """Takes `first` bits for its first frame and 80 for others, and is everywhere wrong by `wrong`."""
+
+    first: int
+    wrong: float
+    frames: int = 0
+
+    def encode(self, picture: Frame) -> list[Any]:
+        self.frames += 1
+        return [SimpleNamespace(packet=SimpleNamespace(payload=bytes((self.first if self.frames == 1 else 80) // 8)))]
+
+    @property
+    def state(self) -> Any:
+        return SimpleNamespace(picture=Planes(*(torch.full((1, 1, size, size), self.wrong) for size in (16, 8, 8))))
+
+
+def grey(level: int) -> Frame:
+    return Frame(np.full((16, 16), level, np.uint8), *(np.full((8, 8), 128, np.uint8) for _ in range(2)))
+
+
+def noise(frames: int, still: bool) -> Iterator[Frame]:
+    """Pictures of 48×32 that are all the same, or have nothing in common."""
+    for t in range(frames):
+        random = np.random.default_rng(0 if still else t)
+        y, u, v = (np.kron(random.integers(60, 200, (size, 3 * size // 2)), np.ones((4, 4))).astype(np.uint8) for size in (8, 4, 4))
+        yield Frame(y, u, v)
+
+
+@pytest.mark.parametrize("ended, best", [(False, -18), (True, -6)])
+def test_a_better_keyframe_must_pay_in_what_follows(ended: bool, best: int) -> None:
+    """It takes 1000 bits more, and all pictures get better by a fifth. That is worth it for twelve pictures, not for five."""
+    source = Planes(*(torch.zeros(1, 1, size, size) for size in (16, 8, 8)))
+    made: list[int] = []
+
+    def encoder(offset: int) -> Pretender:
+        made.append(offset)
+        return Pretender(800 + {-6: 0, -12: 900, -18: 1000}[offset], {-6: 5.0, -12: 4.9, -18: 4.0}[offset])
+
+    assert Trial(frames=5)([(grey(100), source)] * 5, 16, ended, encoder) == best
+    assert made == [-6, -12, -18]
+
+
+def test_only_offsets_that_differ_are_tried() -> None:
+    trial = Trial()
+    assert [len(trial.open(base)) for base in (0, 6, 7, 12, 13, 40)] == [1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: Model, still: bool) -> None:
+    encoder = Encoder(tiny, 4, device=CPU, effort=Effort(references=1, trial=Trial()))
+    encoded = [e for frame in noise(9, still) for e in encoder.encode(frame)]
+    offset = encoded[0].packet.rate - 32
+    assert offset == (-18 if still else KEYFRAME), offset
+
+
+@pytest.mark.parametrize("keyint, frames", [(0, 12), (0, 3), (3, 7), (5, 12)])
+def test_frames_that_wait_come_out_once_and_in_order(tiny: Model, keyint: int, frames: int) -> None:
+    """Those of intervals that end while frames wait, too; and nothing but the keyframes' quality differs from an encoder without a trial."""
+    source = list(noise(frames, False))
+
+    def coded(trial: Trial | None) -> list[Encoded]:
+        encoder = Encoder(tiny, 4, keyint, True, CPU, Effort(references=1, trial=trial))
+        counts = [encoder.encode(frame) for frame in source]
+        assert all(len(ready) == 1 for ready in counts) or trial
+        return [e for ready in counts for e in ready] + encoder.finish()
+
+    plain, tried = coded(None), coded(Trial((-6, -18), 5))
+    assert [e.packet.keyframe for e in tried] == [e.packet.keyframe for e in plain]
+    assert all(e.packet.rate == p.packet.rate for e, p in zip(tried, plain, strict=True) if not p.packet.keyframe)
+    assert all(e.packet.rate - 32 in (-6, -18) for e in tried if e.packet.keyframe)
+
+
+def test_there_is_no_trial_where_nothing_can_come_of_it(tiny: Model) -> None:
+    """At the best quality, and where a rate is asked for."""
+    for quality in (0, OnePass(48 * 32, 1000.0)):
+        encoder = Encoder(tiny, quality, device=CPU, effort=Effort(references=1, trial=Trial()))
+        (frame,) = noise(1, True)
+        (encoded,) = encoder.encode(frame)
+        assert isinstance(quality, OnePass) or encoded.packet.rate == rate_point(0, 0)
