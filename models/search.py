@@ -47,6 +47,9 @@ AT_ONCE = 1 << 20
 STEPS = (2, 1)
 """Quarter samples by which vectors are moved when overlap is looked at."""
 
+OVERLAPS_BELOW = 30
+"""The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""
+
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
@@ -62,7 +65,7 @@ class Plan:
     ring: tuple[tuple[int, int], ...]  # of these
     passes: int  # how often 8×8 blocks are offered the vectors of their neighbours
     priced: bool  # whether vectors are held against what they cost exactly, where that can be known
-    overlaps: int = 0  # how often vectors of 8×8 blocks are refined by errors as overlapped compensation makes them
+    overlaps: int = 0  # how often vectors of 8×8 blocks are refined by errors as overlapped compensation makes them, up to some quality
 
 
 THOROUGH = Plan(4, (8, 4, 2, 1), (1,), (4, 2, 1), RING, 2, True)
@@ -341,15 +344,15 @@ class Search:
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
         field = field.clone(memory_format=torch.contiguous_format)
-        judged: Tensor | Overlap = small
-        if plan.overlaps:
-            judged = Overlap(current, pictures, self.references)
+        overlap = None
+        if plan.overlaps and float(rate.max()) < OVERLAPS_BELOW:
+            overlap = Overlap(current, pictures, self.references)
             for _ in range(plan.overlaps):
-                self._settle(field, judged, multiplier)
+                self._settle(small, field, overlap, multiplier)
         steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
-        return self._prune(judged, field, steps, multiplier)
+        return self._prune(small, field, overlap, steps, multiplier)
 
-    def _settle(self, field: Tensor, overlap: Overlap, multiplier: Tensor) -> None:
+    def _settle(self, current: Tensor, field: Tensor, overlap: Overlap, multiplier: Tensor) -> None:
         """Offer every vector those around it, and small moves, in four turns of blocks whose windows do not overlap."""
         height, width = field.shape[2:]
         for first in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -363,25 +366,31 @@ class Search:
             held = best = offered[0]
             for moves in (None, *STEPS):
                 fields = offered if moves is None else best + _moves(RING, moves, field.device)
-                variances, count = overlap.variances(fields, held, (where // width).int(), (where % width).int())
-                best = _best(fields, _worth(variances, count, multiplier) + vector_bits(expected.difference(fields)))
+                errors = self._errors_at(current, where, fields, held, overlap, multiplier)
+                best = _best(fields, errors + vector_bits(expected.difference(fields)))
             field.view(*field.shape[:2], -1).index_copy_(2, where, best[:, :, 0])
 
-    def _prune(self, current: Tensor | Overlap, field: Tensor, steps: Iterator[Step | Guess], multiplier: Tensor) -> Tensor:
+    def _prune(self, current: Tensor, field: Tensor, overlap: Overlap | None, steps: Iterator[Step | Guess], multiplier: Tensor) -> Tensor:
         """Go through the field as it will be coded, and take the prediction, or a vector near, where the better vector is not worth its bits."""
         for step in steps:
             place = step.place
-            where, wide = place.cells.where, field.shape[3]
-            held, rows, columns = place.take(field), (where // wide).int(), (where % wide).int()
+            held = place.take(field)
             fields = torch.cat([held[None], place.candidates])
-            if isinstance(current, Overlap):
-                current.update(field)
-                errors = _worth(*current.variances(fields, held, rows, columns), multiplier)
-            else:
-                windows = current.flatten(1, 2).index_select(1, where)[:, None]
-                errors = self._errors(windows, fields, multiplier, rows, columns)
+            if overlap:
+                overlap.update(field)
+            errors = self._errors_at(current, place.cells.where, fields, held, overlap, multiplier)
             place.put(field, _best(fields, errors + PRICE * step.bits(fields)))
         return field
+
+    def _errors_at(self, current: Tensor, where: Tensor, fields: Tensor, held: Tensor, overlap: Overlap | None, multiplier: Tensor) -> Tensor:
+        """Bits that the errors of some blocks are worth, by their numbers in raster order: vectors (K, B, 3, 1, n) -> (K, B, 1, n).
+
+        With overlap those of the blocks themselves count for one half, since the context moves block by block.
+        """
+        width = current.shape[2]
+        rows, columns = (where // width).int(), (where % width).int()
+        errors = self._errors(current.flatten(1, 2).index_select(1, where)[:, None], fields, multiplier, rows, columns)
+        return (errors + _worth(*overlap.variances(fields, held, rows, columns), multiplier)) / 2 if overlap else errors
 
     def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor, rough: bool = False) -> Tensor:
         """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far; `rough` says how errors are measured."""
