@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
 from models.overlap import HALF, WINDOW, Overlap
 from models.picture import Planes
-from models.search import DEEP, THOROUGH, References, Search
+from models.search import DEEP, OVERLAPS_BELOW, THOROUGH, References, Search
+from models.vectors import still
 from models.warp import BLOCK, compensate
 
 
@@ -48,10 +50,19 @@ def test_the_deep_search_leaves_less_error(texture: Callable[..., Tensor]) -> No
     wide = texture(96, 160)
     picture = wide[..., 16:80, 16:144].contiguous()
     current = torch.cat([wide[..., 18:82, 10:71], wide[..., 14:78, 84:151]], 3)
-    still, rate = torch.zeros(1, 3, 8, 16, dtype=torch.int32), torch.tensor([8])
+    rate = torch.tensor([8])
     half = picture[..., ::2, ::2]
     errors = [
-        float((compensate([Planes(picture, half, half)], Search(16, plan)(current, [picture], still, rate)).y - current).square().mean())
+        float((compensate([Planes(picture, half, half)], Search(16, plan)(current, [picture], still(picture[..., ::8, ::8]), rate)).y - current).square().mean())
         for plan in (THOROUGH, DEEP)
     ]
     assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("rate, looked", [(OVERLAPS_BELOW - 1, True), (OVERLAPS_BELOW, False)])
+def test_overlap_is_looked_at_where_quality_is_good(monkeypatch: pytest.MonkeyPatch, texture: Callable[..., Tensor], rate: int, looked: bool) -> None:
+    turns, update = [], Overlap.update
+    monkeypatch.setattr(Overlap, "update", lambda self, field: turns.append(0) or update(self, field))
+    picture = texture(32, 48).round()
+    Search(16, DEEP)(picture, [picture], still(picture[..., ::8, ::8]), torch.tensor([rate]))
+    assert bool(turns) == looked
