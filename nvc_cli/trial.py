@@ -40,11 +40,11 @@ class Trial:
     """Which keyframes are tried, and on what.
 
     Args:
-        offsets: of keyframes in the quality cycle, the usual one among them.
+        offsets: of keyframes in the quality cycle, the usual one first; the first other one that is better is the last one tried, as there is one minimum.
         frames: that are encoded each time: the keyframe and whole turns of the cycle.
     """
 
-    offsets: tuple[int, ...] = (-6, KEYFRAME, -18)
+    offsets: tuple[int, ...] = (KEYFRAME, -18, -6)
     frames: int = 1 + 2 * len(CYCLE)
 
     def open(self, base: int) -> tuple[int, ...]:
@@ -60,8 +60,9 @@ class Trial:
             ended: no others follow them before the next keyframe.
             encoder: a new one whose keyframe has this offset.
         """
-        tried = [(offset, self._outcome(frames, encoder(offset))) for offset in self.open(base)]
-        mean = sum(error for _, outcome in tried for _, error in outcome) / (len(tried) * len(frames))
+        usual, *others = self.open(base)
+        first = self._outcome(frames, encoder(usual))
+        mean = sum(error for _, error in first) / len(frames)
         turns = (HORIZON - (self.frames - 1)) // len(CYCLE)  # that are left
         weight = lagrangian(float(base)) * frames[0][1].y.numel() * mean
 
@@ -70,7 +71,8 @@ class Trial:
             each = [bits + weight * math.log(max(error, 1e-3)) for bits, error in outcome]
             return sum(each) + (0.0 if ended else turns * sum(each[-len(CYCLE) :]))
 
-        return min(tried, key=lambda pair: cost(pair[1]))[0]
+        least = cost(first)
+        return next((offset for offset in others if cost(self._outcome(frames, encoder(offset))) < least), usual)
 
     def _outcome(self, frames: Sequence[tuple[Frame, Planes]], encoder: Candidate) -> list[tuple[int, float]]:
         """Bits and errors of all frames."""
