@@ -68,10 +68,10 @@ def measure(name: str, videos: Path, clips: tuple[str, ...], minutes: float, fra
         for qp in QPS:
             encoder, switches, size, quality = Encoder(model, qp, 0, Heuristic(), device), Switches(), 0, []
             with open_reader(clip, frames=frames) as reader:
-                for frame in reader:
-                    (encoded,) = encoder.encode(frame)
-                    size += len(pack_packet(encoded.packet, switches))
-                    quality.append(frame_psnr(frame, encoded.picture).yuv)
+                source = list(reader)
+            for frame, encoded in zip(source, encoder.encode_all(source)):
+                size += len(pack_packet(encoded.packet, switches))
+                quality.append(frame_psnr(frame, encoded.picture).yuv)
             curve.append((size, sum(quality) / len(quality)))
     result = {
         "name": name,

@@ -75,8 +75,7 @@ def work(job: dict) -> dict[str, list[str]]:
             encoder = Encoder(model, qp, 0, Heuristic(), device)
             hashes[name] = []
             with StreamWriter(file, header) as stream:
-                for frame in reader:
-                    (encoded,) = encoder.encode(frame)
+                for encoded in encoder.encode_all(reader):
                     stream.write(encoded.packet)
                     hashes[name].append(digest(encoded.picture))
     return hashes

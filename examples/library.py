@@ -21,9 +21,8 @@ def ball(t: int) -> np.ndarray:
 
 encoder, pictures = Encoder("tiny", qp=2), [ball(t) for t in range(12)]
 with open(sys.argv[1], "wb") as file, StreamWriter(file, Header.of(VideoInfo(160, 120, Fraction(30), color=BT709), encoder.model)) as stream:
-    for picture in pictures:
-        for encoded in encoder.encode(picture):
-            stream.write(encoded.packet)
+    for encoded in encoder.encode_all(pictures):
+        stream.write(encoded.packet)
 
 with open(sys.argv[1], "rb") as file:
     reader = StreamReader(file, sys.argv[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ class Encoder:
 
     @torch.inference_mode()
     def encode(self, picture: Frame | np.ndarray[Any, Any] | av.VideoFrame) -> list[Encoded]:
-        """Encode the next frame in order of display; returns the frames that are decided on: one, unless there is look-ahead or a trial of keyframes.
+        """Encode the next frame in order of display; returns the frames that are decided on, which may be none, or several. After the last one comes `finish`.
 
         Raises:
             ValueError: it is none of what `Frame.of` takes.
@@ -153,9 +154,15 @@ class Encoder:
         self.rates = [self.ways[0].open[-1].rate, *self.rates[: REFERENCES - 1]]
         return self._decided()
 
+    def encode_all(self, pictures: Iterable[Frame | np.ndarray[Any, Any] | av.VideoFrame]) -> Iterator[Encoded]:
+        """Encode the frames that are left of a clip, and finish."""
+        for picture in pictures:
+            yield from self.encode(picture)
+        yield from self.finish()
+
     @torch.inference_mode()
     def finish(self) -> list[Encoded]:
-        """The frames that were left open; what comes next is a keyframe."""
+        """The frames that are still open; what comes next is a keyframe."""
         done = self._begin(self.effort.trial, True) if self.waiting and self.effort.trial else []
         if not self.ways:
             return done

@@ -58,10 +58,9 @@ def encode(encoder: Encoder, header: Header, source: list[Frame]) -> tuple[bytes
 
     file, coded = io.BytesIO(), []
     with StreamWriter(file, header) as writer:
-        for frame in [*source, None]:
-            for encoded in encoder.finish() if frame is None else encoder.encode(frame):
-                writer.write(encoded.packet)
-                coded.append(encoded)
+        for encoded in encoder.encode_all(source):
+            writer.write(encoded.packet)
+            coded.append(encoded)
     return file.getvalue(), coded
 
 

@@ -71,8 +71,7 @@ def measure(clip: str, name: str, qp: float, frames: int, model: str) -> Costs:
         watch.watch(weights.codec.get_submodule(path), method, part)
     header, source = opened(clip, frames, weights)
     encoder, decoder = Encoder(weights, qp, 0, True, device), Decoder(header, weights, True, device, name)
-    for frame in source:
-        for encoded in encoder.encode(frame):
-            decoder.decode(encoded.packet)
+    for encoded in encoder.encode_all(source):
+        decoder.decode(encoded.packet)
     milliseconds = {part: median(watch.times[part]) for part in PARTS if watch.times[part]}
     return Costs(f"{name}, {header.width}x{header.height}, qp {qp:g}", counts | filters, dict(work), milliseconds)

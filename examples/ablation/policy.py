@@ -29,7 +29,7 @@ def choices(video: str, qp: float, frames: int, model: str) -> list[Sample]:
     torch.set_num_threads(1)
     encoder = Encoder(load(model), qp, 0, LookAhead(), torch.device("cpu"))
     with open_reader(video, frames=frames) as reader:
-        coded = [encoded for frame in reader for encoded in encoder.encode(frame)] + encoder.finish()
+        coded = list(encoder.encode_all(reader))
     return [(encoded.moment.features, encoded.packet.filtered) for encoded in coded if encoded.moment]
 
 

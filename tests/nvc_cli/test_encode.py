@@ -130,7 +130,7 @@ def test_look_ahead_gives_every_frame_once_and_costs_no_more_than_a_fixed_flag(k
 
     def coded(decision: Decision) -> list[Encoded]:
         encoder = Encoder(model, 4, keyint, decision, torch.device("cpu"))
-        return [encoded for frame in source for encoded in encoder.encode(frame)] + encoder.finish()
+        return list(encoder.encode_all(source))
 
     def cost(encoded: list[Encoded]) -> float:
         errors = [float(distortion(*(to_picture(f, torch.device("cpu")) for f in (e.picture, s)))) for e, s in zip(encoded, source)]

@@ -78,7 +78,7 @@ def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], 
     frames = list(scenes(5, 3, 4))
     torch.set_num_threads(1)
     encoder = Encoder(load("tiny"), 2.0, keyint, decision, CPU, effort, scenecut=True)
-    expected = [encoded for frame in frames for encoded in encoder.encode(frame)] + encoder.finish()
+    expected = list(encoder.encode_all(frames))
     kept: list[Frame] = []
     packets = in_segments(frames, replace(recipe(decision, 2.0), effort=effort), keyint, kept.append)
     assert packets == [encoded.packet for encoded in expected]
