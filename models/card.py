@@ -75,14 +75,14 @@ def complexity(preset: str) -> Complexity:
     def kmac(run: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter:
             run()
-        return counter.get_total_flops() / 2 / SIDE**2 / 1000
+        return counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2 / SIDE**2 / 1000
 
     return Complexity(
         keyframe_encoder=kmac(lambda: codec.encode_keyframe(grey, rate, SymbolEncoder())),
         keyframe_decoder=kmac(lambda: codec.decode_keyframe(SIDE, SIDE, rate, _Zeros())),
         encoder=kmac(lambda: codec.encode_frame(grey, state, rate, state.vectors, False, SymbolEncoder()).finish(True)),
         decoder=kmac(lambda: codec.decode_frame(state, rate, False, _Zeros()).finish(True)),
-        enhancer=kmac(lambda: codec.enhance(state, rate, state.picture, rate)),
+        enhancer=kmac(lambda: codec.enhancer(state.picture, state.context, state.picture, rate, rate)),
     )
 
 
