@@ -30,7 +30,7 @@ EFFORTS = {
     "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, trust=255),
     "medium": Effort(trial=Trial(frames=1 + len(CYCLE))),
     "slow": Effort(plan=DEEP, refinement=Refinement(8), trial=Trial()),
-    "placebo": Effort(plan=replace(DEEP, overlaps=5), refinement=Refinement(32), trial=Trial()),
+    "placebo": Effort(plan=replace(DEEP, overlaps=4), refinement=Refinement(16), trial=Trial()),
 }
 
 DRAFT = Effort(references=1, plan=QUICK, decision=False, trust=255)
