@@ -159,10 +159,11 @@ def test_enhancement_changes_the_output_only(done: Run, clip: Clip, model: str, 
 
 def test_frames(done: Run, clip: Clip, model: str, stream: Path, tmp_path: Path) -> None:
     done("encode", clip(frames=4), "-o", tmp_path / "two.nvc", "--frames", 2, "--model", model)
-    assert list(packets(tmp_path / "two.nvc")) == list(packets(stream))[:2]
+    done("encode", clip(frames=2), "-o", tmp_path / "same.nvc", "--model", model)
+    assert (tmp_path / "two.nvc").read_bytes() == (tmp_path / "same.nvc").read_bytes()
     done("decode", stream, "-o", tmp_path / "two.yuv", "--frames", 2, "--model", model)
-    done("decode", tmp_path / "two.nvc", "-o", tmp_path / "same.yuv", "--model", model)
-    assert (tmp_path / "two.yuv").read_bytes() == (tmp_path / "same.yuv").read_bytes()
+    done("decode", stream, "-o", tmp_path / "all.yuv", "--model", model)
+    assert (tmp_path / "two.yuv").read_bytes() == (tmp_path / "all.yuv").read_bytes()[: 2 * 48 * 32 * 3 // 2]
     done("encode", clip(frames=4), "-o", tmp_path / "all.nvc", "--frames", 100, "--model", model)
     assert (tmp_path / "all.nvc").read_bytes() == stream.read_bytes()
 
