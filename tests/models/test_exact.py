@@ -210,7 +210,7 @@ def test_weights_of_wide_are_made_to_fit() -> None:
 
 
 def test_training_wide_differs_in_rounding_only() -> None:
-    """With gradients it sums in float32, so it may round to a neighbour."""
+    """With gradients it sums in float32 and leaves out nothing, so it may round to a neighbour, and seldom to one further on."""
     layer = Wide(64, 8)
     layer.settle_weights()
     layer.exact = layer.grid.exact = True
@@ -218,7 +218,8 @@ def test_training_wide_differs_in_rounding_only() -> None:
     x = (x * 4096).round() / 4096
     trained = layer(x)
     with torch.no_grad():
-        assert (trained - layer(x)).abs().max() <= 2.0**-12
+        steps = (trained - layer(x)).abs() * 2.0**12
+    assert steps.max() <= 2 and (steps == 2).float().mean() < 0.01
 
 
 def knots(channels: int, reach: int) -> Tensor:
