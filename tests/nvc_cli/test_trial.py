@@ -81,7 +81,7 @@ def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: Model, st
     encoder = Encoder(tiny, 4, device=CPU, effort=Effort(references=1, trial=Trial()))
     encoded = [e for frame in noise(9, still) for e in encoder.encode(frame)]
     offset = encoded[0].packet.rate - 32
-    assert offset == (-18 if still else KEYFRAME), offset
+    assert offset == -18 if still else offset > -18
 
 
 @pytest.mark.parametrize("keyint, frames", [(0, 12), (0, 3), (3, 7), (5, 12)])
