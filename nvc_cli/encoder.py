@@ -247,7 +247,9 @@ class Encoder:
             return False
         if following.keyframe:
             self.trusted = 0
-            return self._helps_before(following.source)
+            if self.effort.refinement or following.rate != rate_point(self.base, 0):
+                return self.helps_before(following.frame)
+            return self._enhancer_helps(self.last, following.state.picture, following.rate)
         if self.trusted:
             self.trusted -= 1
             return True
@@ -257,13 +259,15 @@ class Encoder:
 
     @torch.inference_mode()
     def helps_before(self, keyframe: Frame) -> bool:
-        """Whether the out-of-loop filter is to be used on the last frame that was given out, if this one comes next as a keyframe."""
-        return self._helps_before(to_picture(keyframe, self.device))
+        """Whether the out-of-loop filter is to be used on the last frame that was given out, if this one comes next as a keyframe.
 
-    def _helps_before(self, source: Planes) -> bool:
-        """The same. It is judged by a keyframe as it comes without any trial, so that it can be told without the frames that follow it."""
+        It is judged by a keyframe as it comes without trial or refinement, so that it can be told without the frames that follow it.
+        """
+        if self.last is None:
+            return False
         rate = rate_point(self.base, 0)
-        return self.last is not None and self._enhancer_helps(self.last, self.codec.encode_keyframe(source, self._tensor(rate), SymbolEncoder()).picture, rate)
+        state = self.codec.encode_keyframe(to_picture(keyframe, self.device), self._tensor(rate), SymbolEncoder())
+        return self._enhancer_helps(self.last, state.picture, rate)
 
     def _enhancer_helps(self, coded: _Coded, following: Planes, rate: int) -> bool:
         """Whether it brings a picture closer to its source; `rate` is that of the following one."""
