@@ -125,11 +125,11 @@ def test_thresholds_decide(done: Run, clip: Clip, model: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("keyint", [0, 3])
-def test_look_ahead_gives_every_frame_once_and_costs_hardly_more_than_a_fixed_flag(keyint: int) -> None:
+def test_look_ahead_gives_every_frame_once_and_costs_no_more_than_a_fixed_flag(keyint: int) -> None:
     model, source = load("tiny"), list(pictures(48, 32, 7))
 
     def coded(decision: Decision) -> list[Encoded]:
-        encoder = Encoder(model, 4, keyint, decision, torch.device("cpu"))
+        encoder = Encoder(model, 3, keyint, decision, torch.device("cpu"))
         return list(encoder.encode_all(source))
 
     def cost(encoded: list[Encoded]) -> float:
@@ -143,7 +143,7 @@ def test_look_ahead_gives_every_frame_once_and_costs_hardly_more_than_a_fixed_fl
         pairs = [(decoder.decode(e.packet)[0], e.picture) for e in encoded]
         assert all(np.array_equal(a.y, b.y) for a, b in pairs) and len(encoded) == 7
         assert [e.packet.keyframe for e in encoded] == [t == 0 or bool(keyint and t % keyint == 0) for t in range(7)]
-    assert cost(best) <= 1.01 * min(cost(coded(False)), cost(coded(True)))  # of two ways that end alike, only the cheaper one is followed
+    assert cost(best) <= min(cost(coded(False)), cost(coded(True)))
 
 
 def packets(path: Path) -> list[Packet]:
