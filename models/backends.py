@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.arrays import Array, array
+from models.kernels import usable
+
+if TYPE_CHECKING:
+    from models.kernels.tensors import Reader
 
 ACTIVATION = 255
 """The range of activations: they are bytes, from 0 or from -128 on."""
@@ -124,6 +128,11 @@ class Int8:
         self.packed = lru_cache(maxsize=PACKINGS)(self._pack)
         self.scale = sums.scale[:, None, None]
         self.anchor = torch.full_like(self.scale, ANCHOR - sums.low)
+        self.reader: Reader | None = None
+        if usable():
+            from models.kernels.tensors import Reader
+
+            self.reader = Reader(sums.scale, sums.low)
 
     def _pack(self, shape: torch.Size, threads: int) -> Tensor:
         return torch.ops.onednn.qconv_prepack(self.weight, self.unit, 1.0, self.middle, *self.geometry, list(shape))
@@ -133,6 +142,8 @@ class Int8:
 
     def read(self, x: Tensor) -> Tensor:
         """The integers that are summed, of any float32 tensor (B, C, H, W)."""
+        if self.reader:
+            return self.reader(x)
         return torch.addcmul(self.anchor, x, self.scale).clamp_(ANCHOR, ANCHOR + ACTIVATION).view(torch.int32).to(torch.uint8)
 
     def take(self, values: Tensor) -> Tensor:

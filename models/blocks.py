@@ -1,9 +1,15 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
+from typing import TYPE_CHECKING, cast
+
 from torch import Tensor, nn
 
+from models.backends import Int8
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
+
+if TYPE_CHECKING:
+    from models.kernels.tensors import Reader
 
 
 class Block(nn.Module):
@@ -27,10 +33,23 @@ class Block(nn.Module):
         x = self.grid.add(x, self.widen(self.spatial(self.narrow(x))))
         return self.grid.add(x, self.contract(self.expand(x)))
 
+    def advance(self, x: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """In compiled passes: x (1, C, H, W), which `activations` were read from, after the first half, and what the second half is to add."""
+        from models.kernels import tensors
+
+        narrow, expand = cast(Int8, self.narrow.prepared), cast(Int8, self.expand.prepared)
+        x, activations = tensors.add_and_read(x, self.widen(self.spatial(narrow(activations))), cast("Reader", expand.reader))
+        return x, self.contract(expand(activations))
+
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
         link(self.narrow, self.spatial, self.widen)
         link(self.expand, self.contract)
+
+
+def compiled(layer: Narrow) -> bool:
+    """Whether a layer works on bytes that compiled passes read."""
+    return isinstance(layer.prepared, Int8) and layer.prepared.reader is not None
 
 
 def down(inputs: int, outputs: int, relu: bool = False) -> Narrow:
@@ -40,7 +59,20 @@ def down(inputs: int, outputs: int, relu: bool = False) -> Narrow:
 
 def up(inputs: int, outputs: int, kind: type[Narrow] | type[Wide] = Wide, **options: bool) -> nn.Sequential:
     """Double the resolution: (B, inputs, H, W) -> (B, outputs, 2H, 2W)."""
-    return nn.Sequential(kind(inputs, 4 * outputs, **options), nn.PixelShuffle(2))
+    return Up(kind(inputs, 4 * outputs, **options), nn.PixelShuffle(2))
+
+
+class Up(nn.Sequential):
+    """A convolution whose every four channels become a square of 2×2."""
+
+    def __init__(self, layer: Narrow | Wide, shuffle: nn.PixelShuffle):
+        super().__init__(layer, shuffle)
+        if isinstance(layer, Wide):
+            layer.shuffles = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self[0](x)
+        return x if isinstance(self[0], Wide) and self[0].compiled else self[1](x)
 
 
 class Stack(nn.Module):
@@ -61,5 +93,21 @@ class Stack(nn.Module):
         x = self.gain(x, rate)
         return self.strength(self.body(x) - x, rate)
 
-    def forward(self, x: Tensor, rate: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        return self.grid.clamp(x + self.change(x, rate))
+    def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        """The largest result is that of `limit`, or of any stream tensor."""
+        limit = limit or self.grid
+        if self.grid.exact and len(x) == 1 and compiled(self.body[0].narrow):
+            return self._passes(x, rate, limit.largest)
+        return limit.clamp(x + self.change(x, rate))
+
+    def _passes(self, x: Tensor, rate: Tensor, limit: float) -> Tensor:
+        """The same in compiled passes."""
+        from models.kernels import tensors
+
+        gain, strength = self.gain.vector(rate), self.strength.vector(rate)
+        readers = [block.narrow.prepared.reader for block in self.body]
+        out, activations = tensors.scale_and_read(x, gain, readers[0])
+        out, last = self.body[0].advance(out, activations)
+        for block, reader in zip(self.body[1:], readers[1:]):
+            out, last = block.advance(*tensors.add_and_read(out, last, reader))
+        return tensors.add_change(x, out, last, gain, strength, limit)

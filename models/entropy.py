@@ -21,8 +21,11 @@ from torch import Tensor
 
 from models.arrays import Values, whole
 from models.fusion import fused
+from models.kernels import usable
 from models.stages import staged
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
+
+TOO_MANY = "the payload holds more symbols than a picture of this size can have"
 
 SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
@@ -160,6 +163,21 @@ class SymbolEncoder:
         return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), *_Asked.of(indexes).tables())
 
 
+@dataclass(frozen=True)
+class Source:
+    """What compiled loops read symbols from (`models/kernels/reading.py`)."""
+
+    state: np.ndarray  # (1,) uint64, the coder's
+    place: np.ndarray  # (2,) int64: the next word, and how many symbols are still allowed
+    words: np.ndarray  # uint32, the payload after the first state
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """As they take them, with the tables."""
+        tables = load()
+        return self.state, self.place, self.words, *tables.arrays, tables.reaches
+
+
 class SymbolDecoder:
     """Reads the symbols of one frame back, in the order in which they were written.
 
@@ -177,9 +195,14 @@ class SymbolDecoder:
         state = int.from_bytes(payload[:8], "little")
         if len(payload) < 8 or not 1 << 31 <= state < 1 << 63:
             raise ValueError("the payload does not begin with a valid state of the entropy coder")
+        self.source: Source | None = None
         self._left = most + len(payload)
-        self._decoder = _rans().RansDecoder()
-        self._decoder.set_stream(payload + bytes(2 * self._left + 16))
+        if usable():
+            words = np.frombuffer(payload[8:] + bytes(-len(payload) % 4), "<u4").astype(np.uint32)
+            self.source = Source(np.array([state], np.uint64), np.array([0, self._left]), words)
+        else:
+            self._decoder = _rans().RansDecoder()
+            self._decoder.set_stream(payload + bytes(2 * self._left + 16))
 
     def take(self, indexes: np.ndarray) -> np.ndarray:
         """Symbols, as int32 in the shape of `indexes`.
@@ -191,6 +214,8 @@ class SymbolDecoder:
         _check(index)
         if not len(index):
             return np.zeros(indexes.shape, np.int32)
+        if self.source:
+            return self._read(self.source, index).reshape(indexes.shape)
         asked = _Asked.of(index)
         found = self._next(asked)
         if asked.names[0] >= SCALES:  # flags and bytes are as they are
@@ -208,11 +233,21 @@ class SymbolDecoder:
         return torch.from_numpy(self.take(indexes.to("cpu", torch.int32).numpy())).to(indexes.device)
 
     @staged("entropy coding")
+    def _read(self, source: "Source", indexes: np.ndarray) -> np.ndarray:
+        """By a compiled loop."""
+        from models.kernels.reading import read_symbols
+
+        found = np.empty(len(indexes), np.int32)
+        if not read_symbols(*source.arrays, np.ascontiguousarray(indexes), found):
+            raise ValueError(TOO_MANY)
+        return found
+
+    @staged("entropy coding")
     def _next(self, asked: _Asked) -> np.ndarray:
         """Symbols, counted from the smallest one of their table."""
         self._left -= len(asked.places)
         if self._left < 0:
-            raise ValueError("the payload holds more symbols than a picture of this size can have")
+            raise ValueError(TOO_MANY)
         places, cumulative, lengths, _ = asked.tables()
         symbols = self._decoder.decode_stream(places, cumulative, lengths, [0] * len(lengths))
         # None is negative, and most fit bytes: lists become arrays fastest that way.

@@ -15,7 +15,7 @@ In training the exact form passes gradients straight through rounding, and none 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums
+from models.kernels import usable
 from models.presets import RATES
 
 STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
@@ -321,9 +322,18 @@ class Wide(Convolution):
         super().__init__(inputs, outputs)
         self.grid = Grid()
         self.prepared: tuple[Float32 | Int8, Tensor] | None = None
+        self.shuffles = False  # whether every four channels are to become a square of 2×2, which compiled passes do at once
 
-    def forward(self, x: Tensor) -> Tensor:
-        """In float, or exactly: a stream tensor."""
+    @property
+    def compiled(self) -> bool:
+        """Whether it works in compiled passes."""
+        return self.exact and self.prepared is not None and isinstance(self.prepared[0], Int8) and self.prepared[0].reader is not None
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """In float, or exactly: a stream tensor. Inputs may come in parts, that are to lie side by side."""
+        if self.compiled and not torch.is_grad_enabled():
+            return self._passes(parts)
+        x = torch.cat([part.to(parts[-1].dtype) for part in parts], 1) if len(parts) > 1 else parts[0]
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
         if torch.is_grad_enabled():
@@ -335,6 +345,14 @@ class Wide(Convolution):
         pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
         high, low = kernel(kernel.take(pairs.permute(0, 3, 1, 2))).chunk(2, 1)
         return self.grid.add(bias, high + low)
+
+    def _passes(self, parts: Sequence[Tensor]) -> Tensor:
+        """In compiled passes."""
+        from models.kernels import tensors
+
+        kernel, bias = cast(tuple[Int8, Tensor], self.prepared)
+        join = tensors.join_shuffled if self.shuffles else tensors.join
+        return join(kernel(tensors.split(parts)), tensors.line(bias))
 
     def _weight(self) -> Tensor:
         return rounded(self.weight, torch.exp2(self.fraction.float())[:, None, None, None], -WIDE_WEIGHT, WIDE_WEIGHT)
@@ -355,7 +373,12 @@ class Wide(Convolution):
         return Sums(weight, bias, torch.cat([256 * unit, unit]), ones, 0, None, 1, 0, 1)
 
     def prepare(self, backend: Backend) -> None:
-        self.prepared = backend(self._sums()), self._bias().detach()
+        sums, bias = self._sums(), self._bias().detach()
+        if self.shuffles and backend is Int8 and usable():  # channels of one corner together
+            order = torch.arange(self.out_channels).view(-1, 4).t().flatten()
+            both = torch.cat([order, self.out_channels + order])
+            sums, bias = replace(sums, weight=sums.weight[both], bias=sums.bias[both], unit=sums.unit[both]), bias[order]
+        self.prepared = backend(sums), bias
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)

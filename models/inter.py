@@ -45,7 +45,7 @@ class Inter(nn.Module):
     @staged("context")
     def predict(self, reference: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Warped picture (B, 96, H/8, W/8) and warped context (B, C, H/8, W/8) -> temporal context p (B, C, H/8, W/8)."""
-        x = self.enter(torch.cat([reference.to(memory.dtype), memory], 1))
+        x = self.enter(reference, memory)
         return self.context(x, rate)
 
     @staged("analysis")
@@ -57,7 +57,7 @@ class Inter(nn.Module):
     @staged("synthesis")
     def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter, and detail that passes it by (B, 96, H/8, W/8)."""
-        x = self.merge(torch.cat([self.from_latent(latent), context], 1))
+        x = self.merge(self.from_latent(latent), context)
         return self.decoder(x, rate), self.detail(latent)
 
     @staged("in-loop filter")
@@ -66,7 +66,7 @@ class Inter(nn.Module):
         if isinstance(switch, Tensor):
             context = context + switch[:, None, None, None].to(context.dtype) * self.filter(context, rate)
         elif switch:
-            context = context + self.filter(context, rate)
+            return self.filter.stack(context, rate, self.hold)
         return self.hold.clamp(context)
 
     @staged("reconstruction")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from models.arrays import Array, Values, array, joined, least, most, taken
 from models.backends import Float32, Products
-from models.entropy import SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
+from models.entropy import TOO_MANY, Source, SymbolDecoder, SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, layers, link
 from models.presets import RATES
 from models.stages import staged
@@ -224,9 +224,40 @@ class Motion(nn.Module):
         """Read the field of one frame."""
         past = array(previous)
         field = np.zeros_like(past)
+        if self.products and isinstance(coder, SymbolDecoder) and coder.source and len(field) == 1:
+            self._read(coder.source, field, past, memory, rate)
+            return torch.from_numpy(field).to(previous.device)
         for step in self.steps(field, past, memory, rate):
             step.place.put(field, step.read(coder))
         return torch.from_numpy(field).to(previous.device)
+
+    def _read(self, source: Source, field: Array, past: Array, memory: Tensor, rate: Tensor) -> None:
+        """Read a field (1, 3, h, w) by a compiled loop."""
+        from models.kernels.reading import read_vectors
+
+        side = array(F.relu(self.side(memory)).permute(0, 2, 3, 1).contiguous()).reshape(-1, SIDE)
+        known, before = field.reshape(3, -1), np.ascontiguousarray(past.reshape(3, -1))
+        quality = np.float32(int(rate)) / np.float32(RATES) - np.float32(0.5)
+        for cells, weights in zip(order(field), self._weights()):
+            ends = np.array([part.stop if part.stop is not None else len(cells.where) for part in cells.parts])
+            if not read_vectors(*source.arrays, known, before, side, quality, cells.where, cells.around, ends, *weights):
+                raise ValueError(TOO_MANY)
+
+    def _weights(self):
+        """Of every estimator: scales of its inputs, the smallest one, weights (inputs, outputs), and the bias, of each layer."""
+        if not hasattr(self, "_w"):
+            self._w = []
+            for row in self.products:
+                flat, handed = [], False
+                for layer in row:
+                    flat += [
+                        np.ones_like(layer.scale[:, 0]) if handed else np.ascontiguousarray(layer.scale[:, 0]),
+                        (previous if handed else layer.sums.low),
+                        np.ascontiguousarray(layer.weight.T), np.ascontiguousarray(layer.bias[:, 0]),
+                    ]
+                    handed, previous = layer.sums.next is not None, layer.sums.next
+                self._w.append(flat)
+        return self._w
 
     def steps(self, field: Values, previous: Values, memory: Tensor, rate: Tensor) -> Iterator[Step[Values]]:
         """Goes through the pyramid; whoever decodes fills `field` in between."""

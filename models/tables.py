@@ -6,7 +6,7 @@ bit, so nothing else computes the tables.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,14 @@ class Tables:
     lengths: list[int]
     offsets: list[int]  # first symbol of each table
     reaches: np.ndarray  # (129,) int32, the largest symbol of each that is not escaped; tables without an escape reach beyond any
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For compiled loops: all cumulative frequencies in a row, where each table begins, and for every 256th frequency of each the symbol it falls to (129·256,)."""
+        whole = np.concatenate(self.cumulative).astype(np.int32)
+        begins = np.cumsum([0, *self.lengths[:-1]]).astype(np.int32)
+        buckets = [np.searchsorted(line, np.arange(0, 1 << PRECISION, 256), "right") - 1 for line in self.cumulative]
+        return whole, begins, np.concatenate(buckets).astype(np.uint16)
 
 
 @lru_cache(maxsize=1)

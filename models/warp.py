@@ -6,11 +6,13 @@ Positions outside a picture repeat its border.
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.fusion import fused_on_cpu
+from models.kernels import usable
 from models.picture import BORDER, Planes
 from models.stages import staged
 from models.vectors import displacement, velocity
@@ -108,6 +110,11 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     return whole.view(batch, count, (rows - 1) * block, (columns - 1) * block)[..., half : half + tall - 2 * border, half : half + wide - 2 * border]
 
 
+@lru_cache(maxsize=2)
+def _taps(taps):
+    return np.array(taps, np.int32)
+
+
 @lru_cache(maxsize=256)
 def spaced(count: int, step: int, first: int, device: torch.device) -> Tensor:
     """`count` numbers from `first` on, `step` apart: (count,) int32."""
@@ -121,6 +128,13 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
     Ages beyond the oldest picture mean that one.
     """
     luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in references)))
+    if not vectors.is_cuda and len(vectors) == 1 and usable():
+        from models.kernels import compensation
+        height, width = vectors.shape[2:]
+        y, uv = np.empty((1, height * 8, width * 8), np.float32), np.empty((2, height * 4, width * 4), np.float32)
+        compensation.luma(luma[:, 0].numpy(), vectors[0].contiguous().numpy(), _taps(LUMA_TAPS), BORDER, y)
+        compensation.chroma(chroma[:, 0].numpy(), vectors[0].contiguous().numpy(), _taps(CHROMA_TAPS), BORDER // 2, uv)
+        return Planes(torch.from_numpy(y)[None], torch.from_numpy(uv[:1])[None], torch.from_numpy(uv[1:])[None])
     return Planes(compensate_luma(luma, vectors), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
 
 

@@ -1,0 +1,101 @@
+"""Overlapped block motion compensation, as `models.warp` does it."""
+
+import numpy as np
+
+from models.arrays import Array
+from models.kernels import helper, kernel
+
+
+@helper
+def _compensate(planes, vectors, taps, border, out, block, count):
+    """See `luma` and `chroma`. Windows of a ring of blocks around the picture come first and last; a band is what two rows of them share."""
+    pictures, parts, tall, wide = planes.shape
+    _, rows, columns = vectors.shape
+    height, width = out.shape[1:]
+    half, size, before = block // 2, 2 * block, count // 2 - 1
+    line = size + count - 1
+    shift = 2 if count == 8 else 3  # a whole sample is 2^shift units of the vectors
+    mask = (1 << shift) - 1
+    first = border - block - half - before
+    band = np.zeros((parts, size, (columns + 2) * block + block), np.int32)
+    across = np.empty((size + 7, size), np.int32)
+    weight = np.empty(size, np.int32)
+    for i in range(size):
+        weight[i] = min(2 * i + 1, 4 * block - 1 - 2 * i)
+    unit = np.float32(1 / (64 * size * size))
+    for r in range(rows + 2):
+        for c in range(columns + 2):
+            y, x = max(0, min(rows - 1, r - 1)), max(0, min(columns - 1, c - 1))
+            dy, dx = vectors[0, y, x], vectors[1, y, x]
+            picture = min(pictures - 1, vectors[2, y, x])
+            top = max(0, min(tall - line, first + r * block + (dy >> shift)))
+            left = max(0, min(wide - line, first + c * block + (dx >> shift)))
+            ty, tx = taps[dy & mask], taps[dx & mask]
+            for p in range(parts):
+                plane = planes[picture, p]
+                if count == 8:
+                    if dx & mask:
+                        t0, t1, t2, t3, t4, t5, t6, t7 = tx[0], tx[1], tx[2], tx[3], tx[4], tx[5], tx[6], tx[7]
+                        for i in range(line):
+                            s = plane[top + i, left : left + line]
+                            for j in range(size):
+                                across[i, j] = (
+                                    t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3]
+                                    + t4 * s[j + 4] + t5 * s[j + 5] + t6 * s[j + 6] + t7 * s[j + 7]
+                                )  # fmt: skip
+                    else:
+                        for i in range(line):
+                            s = plane[top + i, left : left + line]
+                            for j in range(size):
+                                across[i, j] = np.int32(64) * s[j + 3]
+                    t0, t1, t2, t3, t4, t5, t6, t7 = ty[0], ty[1], ty[2], ty[3], ty[4], ty[5], ty[6], ty[7]
+                    for i in range(size):
+                        w = weight[i]
+                        for j in range(size):
+                            v = (
+                                t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
+                                + t4 * across[i + 4, j] + t5 * across[i + 5, j] + t6 * across[i + 6, j] + t7 * across[i + 7, j]
+                            )  # fmt: skip
+                            v = (v + 31 + ((v >> 6) & 1)) >> 6
+                            band[p, i, c * block + j] += v * w * weight[j]
+                else:
+                    t0, t1, t2, t3 = tx[0], tx[1], tx[2], tx[3]
+                    for i in range(line):
+                        s = plane[top + i, left : left + line]
+                        for j in range(size):
+                            across[i, j] = t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3]
+                    t0, t1, t2, t3 = ty[0], ty[1], ty[2], ty[3]
+                    for i in range(size):
+                        w = weight[i]
+                        for j in range(size):
+                            v = t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
+                            v = (v + 31 + ((v >> 6) & 1)) >> 6
+                            band[p, i, c * block + j] += v * w * weight[j]
+        # The upper half of the band is complete: its first line is line r·block - block - half of the picture.
+        for p in range(parts):
+            for i in range(block):
+                y = r * block - block - half + i
+                if 0 <= y < height:
+                    for x in range(width):
+                        out[p, y, x] = np.float32(band[p, i, x + block + half]) * unit
+            band[p, :block] = band[p, block:]
+            band[p, block:] = 0
+
+
+@kernel("void(u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+def luma(planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
+    """Blocks of 8×8, predicted from N pictures.
+
+    Args:
+        planes: (N, P, H + 2·border, W + 2·border), with their borders.
+        vectors: (3, H/8, W/8).
+        taps: of the interpolation, (4, 8).
+        out: (P, H, W), in multiples of 2^-14.
+    """
+    _compensate(planes, vectors, taps, border, out, 8, 8)
+
+
+@kernel("void(u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+def chroma(planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
+    """The same of blocks of 4×4, with taps (8, 4)."""
+    _compensate(planes, vectors, taps, border, out, 4, 4)

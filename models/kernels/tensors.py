@@ -1,0 +1,101 @@
+"""The compiled passes for tensors, which lie channels-last as all that the networks work on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.arrays import Array
+from models.kernels import passes
+
+
+class Reader:
+    """How a convolution of bytes reads its inputs."""
+
+    def __init__(self, scale: Tensor, low: int):
+        self.scale, self.low = scale.numpy().reshape(-1).copy(), float(low)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Activations."""
+        activations = empty(x.shape, torch.uint8)
+        passes.read(rows(x), self.scale, self.low, rows(activations))
+        return activations
+
+
+def rows(x: Tensor) -> Array:
+    """(B, C, H, W) -> (B·H·W, C)."""
+    return places(x).reshape(-1, x.shape[1])
+
+
+def places(x: Tensor) -> Array:
+    """(B, C, H, W) -> (B, H, W, C)."""
+    return x.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def line(vector: Tensor) -> Array:
+    """(1, C, 1, 1) -> (C,)."""
+    return vector.numpy().reshape(-1)
+
+
+def empty(shape: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:
+    """A new tensor (B, C, H, W), channels-last."""
+    batch, channels, height, width = shape
+    return torch.empty((batch, height, width, channels), dtype=kind).permute(0, 3, 1, 2)
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """x of a stream, plus y rounded to it."""
+    out = empty(x.shape)
+    passes.add(rows(x), rows(y), rows(out))
+    return out
+
+
+def add_and_read(x: Tensor, y: Tensor, reader: Reader) -> tuple[Tensor, Tensor]:
+    """`add`; and the sums read."""
+    out, activations = empty(x.shape), empty(x.shape, torch.uint8)  # loops over arrays that overlap are slow
+    passes.add_and_read(rows(x), rows(y), reader.scale, reader.low, rows(out), rows(activations))
+    return out, activations
+
+
+def scale_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Tensor, Tensor]:
+    """x times the gains (1, C, 1, 1), rounded; and read."""
+    out, activations = empty(x.shape), empty(x.shape, torch.uint8)
+    passes.scale_and_read(rows(x), line(gain), reader.scale, reader.low, rows(out), rows(activations))
+    return out, activations
+
+
+def add_change(x: Tensor, body: Tensor, last: Tensor, gain: Tensor, strength: Tensor, limit: float) -> Tensor:
+    """x plus what blocks have changed of it: see `passes.add_change`."""
+    out = empty(x.shape)
+    passes.add_change(rows(x), rows(body), rows(last), line(gain), line(strength), limit, rows(out))
+    return out
+
+
+def split(parts: Sequence[Tensor]) -> Tensor:
+    """Stream tensors side by side as bytes: (B, C1, H, W), (B, C2, H, W) ... -> (B, 2·(C1 + C2 + ...), H, W)."""
+    batch, _, height, width = parts[0].shape
+    channels = sum(part.shape[1] for part in parts)
+    words = np.empty((batch * height * width, channels), "<u2")
+    first = 0
+    for part in parts:
+        passes.split(rows(part), first, words)
+        first += part.shape[1]
+    return torch.from_numpy(words.view(np.uint8).reshape(batch, height, width, 2 * channels)).permute(0, 3, 1, 2)
+
+
+def join(sums: Tensor, bias: Array) -> Tensor:
+    """The halves of the sums of a `Wide` convolution, and its bias (C,): (B, 2·C, H, W) -> (B, C, H, W)."""
+    batch, channels, height, width = sums.shape
+    out = empty((batch, channels // 2, height, width))
+    passes.join(rows(sums), bias, rows(out))
+    return out
+
+
+def join_shuffled(sums: Tensor, bias: Array) -> Tensor:
+    """The same at twice the resolution: (B, 2·4·C, H, W) -> (B, C, 2·H, 2·W); channels of one corner lie together."""
+    batch, channels, height, width = sums.shape
+    out = empty((batch, channels // 8, 2 * height, 2 * width))
+    for given, taken in zip(places(sums), places(out)):
+        passes.join_shuffled(given, bias, taken)
+    return out
