@@ -231,7 +231,8 @@ class Codec(nn.Module):
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
         used = state.pictures[: 1 + int(vectors[:, 2].max())]
-        reference = self.inter.grid(to_features(compensate(used, vectors)))
+        moved = compensate(used, vectors)
+        reference = tensors().features(moved) if self.compiled(vectors) else self.inter.grid(to_features(moved))
         memory = self._memory(state, vectors, reference, refresh)
         return reference, self.inter.predict(reference, memory, rate)
 
@@ -242,7 +243,17 @@ class Codec(nn.Module):
             return torch.where(refresh, fresh, self.inter.grid(warp_context(state.context, vectors)).to(fresh.dtype))
         if refresh:
             return self.inter.refresh(reference.to(state.context.dtype))
+        if self.compiled(vectors) and not torch.is_grad_enabled():
+            return tensors().warp(state.context, vectors)
         return self.inter.grid(warp_context(state.context, vectors))
+
+    def compiled(self, vectors):
+        return len(vectors) == 1 and self.inter.residual.compiled
+
+
+def tensors():
+    from models.kernels import tensors
+    return tensors
 
 
 @dataclass(frozen=True)
@@ -260,5 +271,5 @@ class Unfiltered:
     def finish(self, filtered: Tensor | bool) -> State:
         """The state with the filter on or off; a tensor (B,) says so for each picture."""
         context = self.inter.filtered(self.context, filtered, self.rate)
-        picture = to_planes(self.inter.reconstruct(context, self.detail, self.reference, self.rate)).rounded()
+        picture = self.inter.picture(context, self.detail, self.reference, self.rate)
         return self.before.after(picture, context, self.vectors)

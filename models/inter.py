@@ -11,6 +11,7 @@ from models.blocks import Stack, down, up
 from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
 from models.filters import ContextFilter
 from models.latent import Latent
+from models.picture import Planes, to_planes
 from models.presets import PICTURE, Preset
 from models.stages import staged
 
@@ -78,6 +79,20 @@ class Inter(nn.Module):
         x = self.head(context, rate)
         release = self.part(self.release(x).float().clamp(0, 1))
         return self.grid.clamp(self.residual(x).float() + detail.float() + reference - self.grid(release * reference))
+
+    def picture(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
+        """`reconstruct` as a picture of 8 bits."""
+        if len(context) == 1 and self.residual.compiled:
+            return self._passes(context, detail, reference, rate)
+        return to_planes(self.reconstruct(context, detail, reference, rate)).rounded()
+
+    @staged("reconstruction")
+    def _passes(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
+        """The same in compiled passes."""
+        from models.kernels import tensors
+
+        x = self.head(context, rate)
+        return tensors.released(self.residual(x), detail, reference, self.release(x))
 
     def decoded(self, values: Tensor, context: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
         """Values of y in quantisation steps (B, N, H/16, W/16), p and the warped picture -> picture features (B, 96, H/8, W/8), the in-loop filter on."""

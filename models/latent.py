@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Block, down, up
-from models.entropy import SKIP, SymbolSink, SymbolSource, integers, laplace_bits, scale_index
+from models.blocks import Block, compiled, down, up
+from models.entropy import SKIP, TOO_MANY, Source, SymbolDecoder, SymbolSink, SymbolSource, integers, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
@@ -90,11 +90,24 @@ class Latent(nn.Module):
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
         x = self.hyper_decoder(z)[..., :height, :width]
+        if len(x) == 1 and self.grid.exact and compiled(self.fuse):
+            return self._prior(x, context, rate)
         if self.temporal is not None:
             x = torch.cat([x, self.temporal(context)], 1)
         x = self.refine(self.fuse_gain(F.relu(self.grid(self.fuse(x))), rate))
         mean, scale = self.grid(self.parameters_out(x).float()).chunk(2, 1)
         return Prior(self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate))
+
+    def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor) -> Prior:
+        """The same from what z says, in compiled passes."""
+        from models.kernels import tensors
+
+        parts = [hyper] if self.temporal is None else [hyper, self.temporal(context)]
+        x = self.fuse.prepared(tensors.read_parts(parts, self.fuse.prepared.reader))
+        x, last = self.refine.advance(*tensors.rectify_and_read(x, self.fuse_gain.vector(rate), self.refine.narrow.prepared.reader))
+        _, activations = tensors.add_and_read(x, last, self.parameters_out.prepared.reader)
+        parameters = self.parameters_out.prepared(activations)
+        return Prior(*tensors.prior(parameters, self.step.vector(rate), self.scale_offset.vector(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Training: y -> (quantised ŷ, bits of y and z for each sample (B,))."""
@@ -128,12 +141,25 @@ class Latent(nn.Module):
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
         z = coder.read(index).float()
         prior = self.prior(z, context, rate, height, width)
+        if isinstance(coder, SymbolDecoder) and coder.source and len(z) == 1 and compiled(self.fuse):
+            return self._read(coder.source, prior, rate)
         indexes = integers(scale_index(prior.scale))
         coded = np.flatnonzero(indexes >= SKIP)
         symbols = np.zeros(len(indexes), np.float32)
         symbols[coded] = coder.take(indexes[coded])
         found = torch.from_numpy(symbols).to(z.device).view(prior.mean.shape)
         return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
+
+    @staged("entropy coding")
+    def _read(self, source: Source, prior: Prior, rate: Tensor) -> Tensor:
+        """Read y by a compiled loop."""
+        from models.kernels import reading, tensors
+
+        latent = tensors.empty(prior.mean.shape)
+        values = (tensors.rows(prior.mean), tensors.rows(prior.scale), tensors.line(self.unstep.vector(rate)))
+        if not reading.read_latent(*source.arrays, *values, self.value.largest, tensors.rows(latent)):
+            raise ValueError(TOO_MANY)
+        return latent
 
     def _hyper_index(self, shape: tuple[int, ...], rate: Tensor) -> Tensor:
         return scale_index(self.hyper_scales(rate)).expand(shape)

@@ -119,3 +119,33 @@ def join_shuffled(sums: Array, bias: Array, out: Array) -> None:
                 corner = bias[first : first + channels]
                 for c in range(channels):
                     line[c] = _sum(corner[c], upper[c] + lower[c])
+
+
+@kernel("void(f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], u1[:,::1])")
+def rectify_and_read(x: Array, gain: Array, scale: Array, low: float, out: Array, activations: Array) -> None:
+    """`scale_and_read` of what is positive, rounded before as well."""
+    for n in range(len(x)):
+        for c in range(x.shape[1]):
+            value = _grid(max(_grid(x[n, c]), np.float32(0)) * gain[c])
+            out[n, c] = value
+            activations[n, c] = _byte(value * scale[c], low)
+
+
+@kernel("void(f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], f4[:,::1])")
+def prior(parameters: Array, step: Array, offset: Array, limit: float, mean: Array, scale: Array) -> None:
+    """From parameters (n, 2·N): means in quantisation steps, multiples of 2^-6 up to `limit`; and scales, with their offset."""
+    channels = len(step)
+    for n in range(len(mean)):
+        first, second = parameters[n, :channels], parameters[n, channels:]
+        for c in range(channels):
+            mean[n, c] = _clamped(np.rint(_grid(first[c]) * step[c] * np.float32(64)) * np.float32(1 / 64), -limit, limit)
+            scale[n, c] = _grid(second[c]) + offset[c]
+
+
+@kernel("void(f4[:,::1], f4[::1], f4, i8, u1[:,::1])")
+def read_part(x: Array, scale: Array, low: float, first: int, out: Array) -> None:
+    """`read` into the channels of `out` from `first` on."""
+    for n in range(len(x)):
+        line = out[n, first : first + x.shape[1]]
+        for c in range(x.shape[1]):
+            line[c] = _byte(x[n, c] * scale[c], low)

@@ -10,7 +10,7 @@ from models.kernels import helper, kernel
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP
 from models.vectors import LIMIT, REFERENCES, UNIT
 
-NEAR = 5
+NEAR, SKIP = 5, 2
 INPUTS = 17
 """Of an estimator, before those from the context."""
 
@@ -202,4 +202,47 @@ def read_vectors(
     for n in range(count):
         for c in range(3):
             field[c, where[n]] = base[c, n]
+    return True
+
+
+@helper
+def _step(value, unstep, limit):
+    """A value in quantisation steps as a stream tensor's."""
+    value = min(max(np.rint(value * np.float32(64)) * np.float32(1 / 64), -limit), limit)
+    return min(max(np.rint(value * unstep * np.float32(4096)), np.float32(-32639)), np.float32(32639)) * np.float32(1 / 4096)
+
+
+@kernel("b1(u8[::1], i8[::1], u4[::1], i4[::1], i4[::1], u2[::1], i4[::1], f4[:,::1], f4[:,::1], f4[::1], f4, f4[:,::1])")
+def read_latent(
+    state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array,
+    mean: Array, scale: Array, unstep: Array, limit: float, out: Array,
+) -> bool:  # fmt: skip
+    """The latent; False if there are more symbols than allowed.
+
+    Args:
+        mean, scale: what it is predicted to be in quantisation steps, (n, N); symbols are in the order of channels, then places.
+        unstep: the quantisation steps, (N,).
+        limit: the largest values in steps.
+        out: (n, N).
+    """
+    count, channels = mean.shape
+    tables = np.empty((channels, count), np.uint8)
+    for n in range(count):
+        for c in range(channels):
+            index = np.rint((scale[n, c] - np.float32(FIRST)) * np.float32(1 / STEP))
+            tables[c, n] = np.uint8(np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1))))
+            out[n, c] = _step(mean[n, c], unstep[c], limit)
+    flat = tables.reshape(-1)
+    where, indexes = np.empty(count * channels, np.int32), np.empty(count * channels, np.int32)
+    size = 0
+    for k in range(count * channels):
+        where[size], indexes[size] = k, flat[k]
+        size += flat[k] >= SKIP
+    found = np.empty(size, np.int32)
+    if not _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes[:size], found):
+        return False
+    for k in range(size):
+        c, n = where[k] // count, where[k] % count
+        if found[k]:
+            out[n, c] = _step(mean[n, c] + np.float32(found[k]), unstep[c], limit)
     return True

@@ -1,13 +1,15 @@
 """The compiled passes for tensors, which lie channels-last as all that the networks work on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.arrays import Array
-from models.kernels import passes
+from models.kernels import passes, pictures
+from models.picture import Planes
+from models.presets import PICTURE
 
 
 class Reader:
@@ -98,4 +100,76 @@ def join_shuffled(sums: Tensor, bias: Array) -> Tensor:
     out = empty((batch, channels // 8, 2 * height, 2 * width))
     for given, taken in zip(places(sums), places(out)):
         passes.join_shuffled(given, bias, taken)
+    return out
+
+
+def rectify_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Tensor, Tensor]:
+    """What is positive of x times the gains (1, C, 1, 1), rounded; and read."""
+    out, activations = empty(x.shape), empty(x.shape, torch.uint8)
+    passes.rectify_and_read(rows(x), line(gain), reader.scale, reader.low, rows(out), rows(activations))
+    return out, activations
+
+
+def read_parts(parts: Sequence[Tensor], reader: Reader) -> Tensor:
+    """Activations of tensors side by side."""
+    batch, _, height, width = parts[0].shape
+    activations = empty((batch, sum(part.shape[1] for part in parts), height, width), torch.uint8)
+    first = 0
+    for part in parts:
+        after = first + part.shape[1]
+        passes.read_part(rows(part), reader.scale[first:after], reader.low, first, rows(activations))
+        first = after
+    return activations
+
+
+def prior(parameters: Tensor, step: Tensor, offset: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+    """Means and scales from parameters (B, 2·N, h, w): each (B, N, h, w)."""
+    batch, channels, height, width = parameters.shape
+    mean, scale = (empty((batch, channels // 2, height, width)) for _ in range(2))
+    passes.prior(rows(parameters), line(step), line(offset), limit, rows(mean), rows(scale))
+    return mean, scale
+
+
+def features(planes: Planes) -> Tensor:
+    """`to_features`, rounded to a stream tensor."""
+    height, width = planes.y.shape[2:]
+    out = empty((1, PICTURE, height // 8, width // 8))
+    pictures.features(*_flat(planes), places(out)[0])
+    return out
+
+
+def released(residual: Tensor, detail: Tensor, reference: Tensor, release: Tensor) -> Planes:
+    """`pictures.released` as planes."""
+    return _made(residual, lambda *out: pictures.released(*(places(x)[0] for x in (residual, detail, reference, release)), *out))
+
+
+def rounded_planes(samples: Tensor) -> Planes:
+    """`to_planes`, rounded."""
+    return _made(samples, lambda *out: pictures.planes(places(samples)[0], *out))
+
+
+def _made(like: Tensor, fill: Callable[..., None]) -> Planes:
+    height, width = like.shape[2:]
+    planes = Planes(*(torch.empty(1, 1, size * height, size * width) for size in (8, 4, 4)))
+    fill(*_flat(planes))
+    return planes
+
+
+def _flat(planes: Planes) -> list[Array]:
+    return [plane[0, 0].contiguous().numpy() for plane in (planes.y, planes.u, planes.v)]
+
+
+def bordered(plane: Tensor, border: int) -> Tensor:
+    """`models.picture.bordered`."""
+    _, count, height, width = plane.shape
+    out = torch.empty((1, count, height + 2 * border, width + 2 * border), dtype=torch.uint8)
+    for given, wide in zip(plane[0].contiguous().numpy(), out[0].numpy()):
+        pictures.bordered(given, border, wide)
+    return out
+
+
+def warp(context: Tensor, vectors: Tensor) -> Tensor:
+    """`models.warp.warp_context`, rounded to a stream tensor."""
+    out = empty(context.shape)
+    pictures.warp(places(context)[0], vectors[0].contiguous().numpy(), places(out)[0])
     return out

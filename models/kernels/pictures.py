@@ -1,0 +1,108 @@
+"""Pictures as features and back, and what a frame takes over from the last one. Planes are (H, W), features (H/8, W/8, C)."""
+
+import numpy as np
+
+from models.arrays import Array
+from models.kernels import helper, kernel
+from models.vectors import LIMIT as REACH
+from models.vectors import UNIT as VELOCITY
+
+UNIT, STEPS = np.float32(2.0**-12), np.float32(2.0**12)
+LIMIT = np.float32(32639)
+"""`models.exact.STREAM_LIMIT`, in steps."""
+
+
+@helper
+def _grid(value):
+    """The nearest number of a stream."""
+    return min(max(np.rint(value * STEPS), -LIMIT), LIMIT) * UNIT
+
+
+@helper
+def _unshuffle(plane, side, first, out):
+    rows, columns = out.shape[:2]
+    for r in range(rows):
+        for i in range(side):
+            samples = plane[r * side + i]
+            for c in range(columns):
+                line, block = out[r, c, first + i * side : first + (i + 1) * side], samples[c * side : (c + 1) * side]
+                for j in range(side):
+                    line[j] = _grid((block[j] - np.float32(128)) * np.float32(1 / 256))
+
+
+@kernel("void(f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])")
+def features(y: Array, u: Array, v: Array, out: Array) -> None:
+    """`models.picture.to_features`, rounded to a stream tensor; a plane's samples of a block lie side by side."""
+    _unshuffle(y, 8, 0, out)
+    _unshuffle(u, 4, 64, out)
+    _unshuffle(v, 4, 80, out)
+
+
+@helper
+def _shuffle(samples, side, first, plane, row):
+    for i in range(side):
+        line = plane[row * side + i]
+        for c in range(len(samples)):
+            given, block = samples[c, first + i * side : first + (i + 1) * side], line[c * side : (c + 1) * side]
+            for j in range(side):
+                block[j] = min(max(np.rint(given[j] * np.float32(256) + np.float32(128)), np.float32(0)), np.float32(255))
+
+
+@kernel("void(f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
+def planes(samples: Array, y: Array, u: Array, v: Array) -> None:
+    """The inverse, rounded to 8 bits."""
+    for r in range(len(samples)):
+        _shuffle(samples[r], 8, 0, y, r)
+        _shuffle(samples[r], 4, 64, u, r)
+        _shuffle(samples[r], 4, 80, v, r)
+
+
+@kernel("void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
+def released(residual: Array, detail: Array, reference: Array, release: Array, y: Array, u: Array, v: Array) -> None:
+    """A picture of 8 bits: the residual and the detail on the reference, of which parts are let go."""
+    rows, columns, channels = residual.shape
+    samples = np.empty((columns, channels), np.float32)
+    for r in range(rows):
+        for c in range(columns):
+            a, b, old, part, sample = residual[r, c], detail[r, c], reference[r, c], release[r, c], samples[c]
+            for k in range(channels):
+                gone = np.rint(min(max(part[k], np.float32(0)), np.float32(1)) * np.float32(256)) * np.float32(1 / 256)
+                sample[k] = _grid(a[k] + b[k] + old[k] - _grid(gone * old[k]))
+        _shuffle(samples, 8, 0, y, r)
+        _shuffle(samples, 4, 64, u, r)
+        _shuffle(samples, 4, 80, v, r)
+
+
+@kernel("void(f4[:,::1], i8, u1[:,::1])")
+def bordered(plane: Array, border: int, out: Array) -> None:
+    """A plane of 8 bits with its border repeated: (H, W) -> (H + 2·border, W + 2·border)."""
+    height, width = plane.shape
+    for y in range(height):
+        given, line = plane[y], out[y + border]
+        line[:border] = np.uint8(given[0])
+        inner = line[border : border + width]
+        for x in range(width):
+            inner[x] = np.uint8(np.int32(given[x]))
+        line[border + width :] = np.uint8(given[width - 1])
+    for y in range(border):
+        out[y] = out[border]
+        out[border + height + y] = out[border + height - 1]
+
+
+@kernel("void(f4[:,:,::1], i4[:,:,::1], f4[:,:,::1])")
+def warp(context: Array, vectors: Array, out: Array) -> None:
+    """`models.warp.warp_context`, rounded to a stream tensor: (H, W, C) by vectors (3, H, W)."""
+    rows, columns, channels = context.shape
+    for r in range(rows):
+        for c in range(columns):
+            speed = VELOCITY // (vectors[2, r, c] + 1)
+            dy = max(-REACH, min(REACH - 1, (vectors[0, r, c] * speed + VELOCITY // 2) // VELOCITY))
+            dx = max(-REACH, min(REACH - 1, (vectors[1, r, c] * speed + VELOCITY // 2) // VELOCITY))
+            top, left, down, across = r + (dy >> 5), c + (dx >> 5), dy & 31, dx & 31
+            y0, y1 = max(0, min(rows - 1, top)), max(0, min(rows - 1, top + 1))
+            x0, x1 = max(0, min(columns - 1, left)), max(0, min(columns - 1, left + 1))
+            w00, w01 = np.float32((32 - down) * (32 - across)), np.float32((32 - down) * across)
+            w10, w11 = np.float32(down * (32 - across)), np.float32(down * across)
+            a, b, d, e, line = context[y0, x0], context[y0, x1], context[y1, x0], context[y1, x1], out[r, c]
+            for k in range(channels):
+                line[k] = _grid((a[k] * w00 + b[k] * w01 + d[k] * w10 + e[k] * w11) * np.float32(1 / 1024))
