@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
+from models.arrays import Array
 from models.backends import Int8
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
@@ -33,13 +34,13 @@ class Block(nn.Module):
         x = self.grid.add(x, self.widen(self.spatial(self.narrow(x))))
         return self.grid.add(x, self.contract(self.expand(x)))
 
-    def advance(self, x: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """In compiled passes: x (1, C, H, W), which `activations` were read from, after the first half, and what the second half is to add."""
+    def advance(self, x: Array, activations: Tensor) -> Tensor:
+        """In compiled passes: add the first half to x (H·W, C), in steps, which `activations` (1, C, H, W) were read from; returns what the second half is to add."""
         from models.kernels import tensors
 
         narrow, expand = cast(Int8, self.narrow.prepared), cast(Int8, self.expand.prepared)
-        x, activations = tensors.add_and_read(x, self.widen(self.spatial(narrow(activations))), cast("Reader", expand.reader))
-        return x, self.contract(expand(activations))
+        activations = tensors.add_and_read(x, self.widen(self.spatial(narrow(activations))), cast("Reader", expand.reader))
+        return self.contract(expand(activations))
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -107,7 +108,7 @@ class Stack(nn.Module):
         gain, strength = self.gain.vector(rate), self.strength.vector(rate)
         readers = [block.narrow.prepared.reader for block in self.body]
         out, activations = tensors.scale_and_read(x, gain, readers[0])
-        out, last = self.body[0].advance(out, activations)
+        last = self.body[0].advance(out, activations)
         for block, reader in zip(self.body[1:], readers[1:]):
-            out, last = block.advance(*tensors.add_and_read(out, last, reader))
+            last = block.advance(out, tensors.add_and_read(out, last, reader))
         return tensors.add_change(x, out, last, gain, strength, limit)

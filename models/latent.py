@@ -104,9 +104,9 @@ class Latent(nn.Module):
 
         parts = [hyper] if self.temporal is None else [hyper, self.temporal(context)]
         x = self.fuse.prepared(tensors.read_parts(parts, self.fuse.prepared.reader))
-        x, last = self.refine.advance(*tensors.rectify_and_read(x, self.fuse_gain.vector(rate), self.refine.narrow.prepared.reader))
-        _, activations = tensors.add_and_read(x, last, self.parameters_out.prepared.reader)
-        parameters = self.parameters_out.prepared(activations)
+        x, activations = tensors.rectify_and_read(x, self.fuse_gain.vector(rate), self.refine.narrow.prepared.reader)
+        last = self.refine.advance(x, activations)
+        parameters = self.parameters_out.prepared(tensors.add_and_read(x, last, self.parameters_out.prepared.reader))
         return Prior(*tensors.prior(parameters, self.step.vector(rate), self.scale_offset.vector(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,15 @@ def _clamped(value, low, high):
 
 
 @helper
+def _steps(value):
+    """The nearest number of a stream, in its steps."""
+    return _clamped(np.rint(value * STEPS), -LIMIT, LIMIT)
+
+
+@helper
 def _grid(value):
     """The nearest number of a stream."""
-    return _clamped(np.rint(value * STEPS), -LIMIT, LIMIT) * UNIT
+    return _steps(value) * UNIT
 
 
 @helper
@@ -51,14 +57,14 @@ def add(x: Array, y: Array, out: Array) -> None:
             out[n, c] = _sum(x[n, c], y[n, c])
 
 
-@kernel("void(f4[:,::1], f4[:,::1], f4[::1], f4, f4[:,::1], u1[:,::1])")
-def add_and_read(x: Array, y: Array, scale: Array, low: float, out: Array, activations: Array) -> None:
-    """`add`, and `read` of the sums."""
+@kernel("void(i2[:,::1], f4[:,::1], f4[::1], f4, u1[:,::1])")
+def add_and_read(x: Array, y: Array, scale: Array, low: float, out: Array) -> None:
+    """Add y to x, which is in steps of a stream, and read the sums."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            value = _sum(x[n, c], y[n, c])
-            out[n, c] = value
-            activations[n, c] = _byte(value * scale[c], low)
+            value = _clamped(np.rint(y[n, c] * STEPS) + np.float32(x[n, c]), -LIMIT, LIMIT)
+            x[n, c] = np.int16(np.int32(value))
+            out[n, c] = _byte(value * UNIT * scale[c], low)
 
 
 @kernel("void(f4[:,::1], f4[::1], f4[:,::1])")
@@ -69,23 +75,23 @@ def scaled(x: Array, gain: Array, out: Array) -> None:
             out[n, c] = _grid(x[n, c] * gain[c])
 
 
-@kernel("void(f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], u1[:,::1])")
+@kernel("void(f4[:,::1], f4[::1], f4[::1], f4, i2[:,::1], u1[:,::1])")
 def scale_and_read(x: Array, gain: Array, scale: Array, low: float, out: Array, activations: Array) -> None:
-    """`scaled`, and `read` of that."""
+    """Channels by their gains, in steps of a stream; and read."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            value = _grid(x[n, c] * gain[c])
-            out[n, c] = value
-            activations[n, c] = _byte(value * scale[c], low)
+            value = _steps(x[n, c] * gain[c])
+            out[n, c] = np.int16(np.int32(value))
+            activations[n, c] = _byte(value * UNIT * scale[c], low)
 
 
-@kernel("void(f4[:,::1], f4[:,::1], f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1])")
+@kernel("void(f4[:,::1], i2[:,::1], f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1])")
 def add_change(x: Array, body: Array, last: Array, gain: Array, strength: Array, limit: float, out: Array) -> None:
     """What a stack gives: x, and what its blocks have changed of x · gain, by their strength. `last` is to be added to `body`; the largest result is `limit`."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            change = _sum(body[n, c], last[n, c]) - _grid(x[n, c] * gain[c])
-            out[n, c] = _clamped(x[n, c] + _grid(change * strength[c]), -limit, limit)
+            changed = _clamped(np.rint(last[n, c] * STEPS) + np.float32(body[n, c]), -LIMIT, LIMIT) - _steps(x[n, c] * gain[c])
+            out[n, c] = _clamped(x[n, c] + _grid(changed * UNIT * strength[c]), -limit, limit)
 
 
 @kernel("void(f4[:,::1], i8, u2[:,::1])")
@@ -121,14 +127,14 @@ def join_shuffled(sums: Array, bias: Array, out: Array) -> None:
                     line[c] = _sum(corner[c], upper[c] + lower[c])
 
 
-@kernel("void(f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], u1[:,::1])")
+@kernel("void(f4[:,::1], f4[::1], f4[::1], f4, i2[:,::1], u1[:,::1])")
 def rectify_and_read(x: Array, gain: Array, scale: Array, low: float, out: Array, activations: Array) -> None:
     """`scale_and_read` of what is positive, rounded before as well."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            value = _grid(max(_grid(x[n, c]), np.float32(0)) * gain[c])
-            out[n, c] = value
-            activations[n, c] = _byte(value * scale[c], low)
+            value = _steps(max(_grid(x[n, c]), np.float32(0)) * gain[c])
+            out[n, c] = np.int16(np.int32(value))
+            activations[n, c] = _byte(value * UNIT * scale[c], low)
 
 
 @kernel("void(f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], f4[:,::1])")

@@ -53,24 +53,25 @@ def add(x: Tensor, y: Tensor) -> Tensor:
     return out
 
 
-def add_and_read(x: Tensor, y: Tensor, reader: Reader) -> tuple[Tensor, Tensor]:
-    """`add`; and the sums read."""
-    out, activations = empty(x.shape), empty(x.shape, torch.uint8)  # loops over arrays that overlap are slow
-    passes.add_and_read(rows(x), rows(y), reader.scale, reader.low, rows(out), rows(activations))
+def add_and_read(x: Array, y: Tensor, reader: Reader) -> Tensor:
+    """Add y to x (n, C), in steps; and read the sums."""
+    activations = empty(y.shape, torch.uint8)
+    passes.add_and_read(x, rows(y), reader.scale, reader.low, rows(activations))
+    return activations
+
+
+def scale_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Array, Tensor]:
+    """x times the gains (1, C, 1, 1), in steps (n, C); and read."""
+    given, activations = rows(x), empty(x.shape, torch.uint8)
+    out = np.empty(given.shape, np.int16)
+    passes.scale_and_read(given, line(gain), reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
-def scale_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Tensor, Tensor]:
-    """x times the gains (1, C, 1, 1), rounded; and read."""
-    out, activations = empty(x.shape), empty(x.shape, torch.uint8)
-    passes.scale_and_read(rows(x), line(gain), reader.scale, reader.low, rows(out), rows(activations))
-    return out, activations
-
-
-def add_change(x: Tensor, body: Tensor, last: Tensor, gain: Tensor, strength: Tensor, limit: float) -> Tensor:
+def add_change(x: Tensor, body: Array, last: Tensor, gain: Tensor, strength: Tensor, limit: float) -> Tensor:
     """x plus what blocks have changed of it: see `passes.add_change`."""
     out = empty(x.shape)
-    passes.add_change(rows(x), rows(body), rows(last), line(gain), line(strength), limit, rows(out))
+    passes.add_change(rows(x), body, rows(last), line(gain), line(strength), limit, rows(out))
     return out
 
 
@@ -103,10 +104,11 @@ def join_shuffled(sums: Tensor, bias: Array) -> Tensor:
     return out
 
 
-def rectify_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Tensor, Tensor]:
-    """What is positive of x times the gains (1, C, 1, 1), rounded; and read."""
-    out, activations = empty(x.shape), empty(x.shape, torch.uint8)
-    passes.rectify_and_read(rows(x), line(gain), reader.scale, reader.low, rows(out), rows(activations))
+def rectify_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Array, Tensor]:
+    """What is positive of x times the gains (1, C, 1, 1), in steps (n, C); and read."""
+    given, activations = rows(x), empty(x.shape, torch.uint8)
+    out = np.empty(given.shape, np.int16)
+    passes.rectify_and_read(given, line(gain), reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
