@@ -160,6 +160,13 @@ class SymbolEncoder:
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
+        if usable():
+            from models.kernels.coding import write_symbols
+
+            tables = load()
+            words = np.empty(len(symbols) + 2, np.uint32)  # each takes 16 bits at most
+            first = write_symbols(symbols - tables.smallest[indexes], indexes, *tables.arrays[:2], words)
+            return words[first:].astype("<u4").tobytes()
         return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), *_Asked.of(indexes).tables())
 
 
@@ -235,7 +242,7 @@ class SymbolDecoder:
     @staged("entropy coding")
     def _read(self, source: "Source", indexes: np.ndarray) -> np.ndarray:
         """By a compiled loop."""
-        from models.kernels.reading import read_symbols
+        from models.kernels.coding import read_symbols
 
         found = np.empty(len(indexes), np.int32)
         if not read_symbols(*source.arrays, np.ascontiguousarray(indexes), found):

@@ -153,11 +153,11 @@ class Latent(nn.Module):
     @staged("entropy coding")
     def _read(self, source: Source, prior: Prior, rate: Tensor) -> Tensor:
         """Read y by a compiled loop."""
-        from models.kernels import reading, tensors
+        from models.kernels import coding, tensors
 
         latent = tensors.empty(prior.mean.shape)
         values = (tensors.rows(prior.mean), tensors.rows(prior.scale), tensors.line(self.unstep.vector(rate)))
-        if not reading.read_latent(*source.arrays, *values, self.value.largest, tensors.rows(latent)):
+        if not coding.read_latent(*source.arrays, *values, self.value.largest, tensors.rows(latent)):
             raise ValueError(TOO_MANY)
         return latent
 

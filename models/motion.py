@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -21,8 +21,10 @@ from models.arrays import Array, Values, array, joined, least, most, taken
 from models.backends import Float32, Products
 from models.entropy import TOO_MANY, Source, SymbolDecoder, SymbolSink, SymbolSource, flag_bits, flag_index, laplace_bits, scale_index
 from models.exact import Grid, Narrow, layers, link
+from models.kernels import usable
 from models.presets import RATES
 from models.stages import staged
+from models.tables import load
 from models.vectors import LIMIT, REFERENCES, Prediction, displacement, velocity
 
 LEVELS = (8, 4, 2, 1)
@@ -187,6 +189,59 @@ class Estimator(nn.Sequential):
         link(*self)
 
 
+class Told:
+    """A step of coding vectors in compiled loops: what `models.kernels.coding` takes, and does.
+
+    Args:
+        cells: which vectors.
+        field, past: this frame's and the last one's, (3, blocks).
+        estimator: what tells the tables of their symbols; without it their bits are guessed.
+    """
+
+    def __init__(self, cells: Cells[Array], field: Array, past: Array, estimator: tuple[Any, ...] = ()):
+        from models.kernels import coding
+
+        self.kernels, self.cells, self.field = coding, cells, field
+        count = len(cells.where)
+        self.near, self.middle, self.base = np.empty((NEAR, 3, count), np.int64), np.empty((3, count), np.int64), np.empty((3, count), np.int64)
+        self.distinct, self.tables = np.empty((NEAR, count), np.bool_), np.empty((1 + NEAR + 3, count), np.int32)
+        place = (field, past, cells.where, cells.around, *self.place)
+        if estimator:
+            coding.foretell(*place, *estimator, self.tables)
+        else:
+            coding.surround(*place)
+
+    @property
+    def place(self) -> tuple[Array, ...]:
+        return self.near, self.middle, self.base, self.distinct
+
+    @cached_property
+    def ends(self) -> Array:
+        return np.array([len(self.cells.where) if part.stop is None else part.stop for part in self.cells.parts])
+
+    def read(self, source: Source) -> bool:
+        """Read the vectors; False if there are more symbols than allowed."""
+        return self.kernels.read_vectors(*source.arrays, self.field, self.cells.where, self.ends, *self.place, self.tables)
+
+    def write(self, coder: SymbolSink) -> None:
+        """Write the vectors."""
+        for begin, end in pairwise([0, *self.ends]):
+            symbols, indexes = (np.empty(VECTOR_SYMBOLS * (end - begin), np.int32) for _ in range(2))
+            count = self.kernels.vector_symbols(self.field, self.cells.where, begin, end, *self.place, self.tables, symbols, indexes)
+            coder.write(symbols[:count], indexes[:count])
+
+    @property
+    def offers(self) -> Array:
+        """The vectors of the field, the predicted ones, and those near: (2 + NEAR, 3, n) int32."""
+        return np.concatenate([self.field[:, self.cells.where][None], self.base[None], self.near], dtype=np.int32)
+
+    def bits(self, fields: Array) -> Array:
+        """What vectors (K, 3, n) take: (K, n)."""
+        bits, tables = np.empty((len(fields), fields.shape[2]), np.float32), load()
+        self.kernels.vector_bits(fields, *self.place, self.tables, tables.costs, tables.arrays[1], tables.reaches, bits)
+        return bits
+
+
 class Motion(nn.Module):
     """Codes vector fields (`models/vectors.py`).
 
@@ -216,6 +271,10 @@ class Motion(nn.Module):
     @staged("vectors")
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink, steps: Sequence[Step[Tensor]] = ()) -> None:
         """Write the field of one frame; its steps, if they are known, are not computed again."""
+        if self.products and len(field) == 1 and not field.is_cuda and usable():
+            for told in self.told(array(field.contiguous()), array(previous), memory, rate):
+                told.write(coder)
+            return
         for step in steps or self.steps(field, previous, memory, rate):
             step.write(step.place.take(field), coder)
 
@@ -233,15 +292,17 @@ class Motion(nn.Module):
 
     def _read(self, source: Source, field: Array, past: Array, memory: Tensor, rate: Tensor) -> None:
         """Read a field (1, 3, h, w) by a compiled loop."""
-        from models.kernels.reading import read_vectors
+        for told in self.told(field, past, memory, rate):
+            if not told.read(source):
+                raise ValueError(TOO_MANY)
 
+    def told(self, field: Array, past: Array, memory: Tensor, rate: Tensor) -> Iterator["Told"]:
+        """`steps` by compiled loops, for one field."""
         side = array(F.relu(self.side(memory)).permute(0, 2, 3, 1).contiguous()).reshape(-1, SIDE)
         known, before = field.reshape(3, -1), np.ascontiguousarray(past.reshape(3, -1))
         quality = np.float32(int(rate)) / np.float32(RATES) - np.float32(0.5)
         for cells, weights in zip(order(field), self._weights()):
-            ends = np.array([part.stop if part.stop is not None else len(cells.where) for part in cells.parts])
-            if not read_vectors(*source.arrays, known, before, side, quality, cells.where, cells.around, ends, *weights):
-                raise ValueError(TOO_MANY)
+            yield Told(cells, known, before, (side, quality, *weights))
 
     def _weights(self):
         """Of every estimator: scales of its inputs, the smallest one, weights (inputs, outputs), and the bias, of each layer."""

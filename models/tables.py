@@ -39,6 +39,17 @@ class Tables:
     reaches: np.ndarray  # (129,) int32, the largest symbol of each that is not escaped; tables without an escape reach beyond any
 
     @cached_property
+    def smallest(self) -> np.ndarray:
+        """The first symbol of each table, (129,) int32."""
+        return np.array(self.offsets, np.int32)
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """The bits of every symbol of every table in a row, float32; an escape's value is not counted."""
+        parts = [PRECISION - np.log2(np.maximum(np.diff(line, append=line[-1]), 1)) for line in self.cumulative]
+        return np.concatenate(parts).astype(np.float32)
+
+    @cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For compiled loops: all cumulative frequencies in a row, where each table begins, and for every 256th frequency of each the symbol it falls to (129·256,)."""
         whole = np.concatenate(self.cumulative).astype(np.int32)

@@ -14,6 +14,8 @@ NEAR, SKIP = 5, 2
 INPUTS = 17
 """Of an estimator, before those from the context."""
 
+_SOURCE = "u8[::1], i8[::1], u4[::1], i4[::1], i4[::1], u2[::1], i4[::1]"
+
 
 @helper
 def _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes, found):
@@ -55,7 +57,7 @@ def _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes,
     return True
 
 
-@kernel("b1(u8[::1], i8[::1], u4[::1], i4[::1], i4[::1], u2[::1], i4[::1], i4[::1], i4[::1])")
+@kernel(f"b1({_SOURCE}, i4[::1], i4[::1])")
 def read_symbols(state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array, indexes: Array, found: Array) -> bool:
     """Symbols `found` (n,) by the tables `indexes` (n,); False if there are more than allowed."""
     return _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes, found)
@@ -90,60 +92,88 @@ def _layer(x, scale, low, weight, bias, a, total):
             total[o] += weight[i, o] * value
 
 
-_LAYER = "f4[::1], i8, f4[:,::1], f4[::1]"
-
-
-@kernel(
-    "b1(u8[::1], i8[::1], u4[::1], i4[::1], i4[::1], u2[::1], i4[::1], i4[:,::1], i4[:,::1], f4[:,::1], f4, i8[::1], i8[::1], i8[::1], "
-    f"{_LAYER}, {_LAYER}, {_LAYER})"
-)
-def read_vectors(
-    state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array,
-    field: Array, past: Array, side: Array, quality: float, where: Array, around: Array, ends: Array,
-    scale1: Array, low1: int, weight1: Array, bias1: Array, scale2: Array, low2: int, weight2: Array, bias2: Array,
-    scale3: Array, low3: int, weight3: Array, bias3: Array,
-) -> bool:  # fmt: skip
-    """The vectors of one step; False if there are more symbols than allowed.
-
-    Args:
-        field, past: this frame's vectors, to be filled, and the last one's, (3, blocks).
-        side: what the estimator sees of the context, (blocks, SIDE).
-        where, around, ends: `models.motion.Cells`.
-        scale1 and so on: the three layers of the estimator.
-    """
+@helper
+def _surround(field, past, where, around, near, middle, base, distinct):
+    """See `surround`."""
     count = len(where)
-    near = np.empty((NEAR, 3, count), np.int64)
-    speeds, ages = np.empty((3, NEAR), np.int64), np.empty(NEAR, np.int64)
-    middle = np.empty((3, count), np.int64)  # predicted velocity and age
-    base = np.empty((3, count), np.int64)
-    distinct = np.empty((NEAR, count), np.bool_)
-    tables = np.empty((1 + NEAR + 3, count), np.int32)
-    widest = max(len(scale1), len(bias1), len(bias2), len(bias3))
-    x, a, total = np.empty(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32)
+    speeds = np.empty((3, NEAR), np.int64)
     for n in range(count):
-        cell = where[n]
         for k in range(NEAR):
             for c in range(3):
-                near[k, c, n] = field[c, around[k * count + n]] if len(around) and k < NEAR - 1 else past[c, cell]
+                near[k, c, n] = field[c, around[k * count + n]] if len(around) and k < NEAR - 1 else past[c, where[n]]
             unit = UNIT // (near[k, 2, n] + 1)
             speeds[0, k], speeds[1, k], speeds[2, k] = near[k, 0, n] * unit, near[k, 1, n] * unit, near[k, 2, n]
         for c in range(3):
             middle[c, n] = _median(speeds[c])
-        age = middle[2, n]
-        base[0, n], base[1, n], base[2, n] = _displacement(middle[0, n], age), _displacement(middle[1, n], age), age
+        for c in range(2):
+            base[c, n] = _displacement(middle[c, n], middle[2, n])
+        base[2, n] = middle[2, n]
         for k in range(NEAR):
             other = near[k, 0, n] != base[0, n] or near[k, 1, n] != base[1, n] or near[k, 2, n] != base[2, n]
             for j in range(k):
                 other = other and (near[k, 0, n] != near[j, 0, n] or near[k, 1, n] != near[j, 1, n] or near[k, 2, n] != near[j, 2, n])
             distinct[k, n] = other
+
+
+@helper
+def _without(left, count):
+    """Remove what is negative; returns how many stay."""
+    size = 0
+    for m in range(count):
+        if left[m] >= 0:
+            left[size] = left[m]
+            size += 1
+    return size
+
+
+_FIELD, _CELLS = "i4[:,::1], i4[:,::1]", "i8[::1], i8[::1]"
+_PLACE = "i8[:,:,::1], i8[:,::1], i8[:,::1], b1[:,::1]"
+_LAYER = "f4[::1], i8, f4[:,::1], f4[::1]"
+
+
+@kernel(f"void({_FIELD}, {_CELLS}, {_PLACE})")
+def surround(field: Array, past: Array, where: Array, around: Array, near: Array, middle: Array, base: Array, distinct: Array) -> None:
+    """What the vectors of one step are predicted from: `models.motion.Place`.
+
+    Args:
+        field, past: this frame's vectors and the last one's, (3, blocks).
+        where, around: `models.motion.Cells`.
+        near: to be filled with the vectors beside each and the one before, (NEAR, 3, n).
+        middle: with their median velocity and age, (3, n).
+        base: with the predicted vectors, (3, n).
+        distinct: with where each of `near` is none before it and not the prediction, (NEAR, n).
+    """
+    _surround(field, past, where, around, near, middle, base, distinct)
+
+
+@kernel(f"void({_FIELD}, {_CELLS}, {_PLACE}, f4[:,::1], f4, {_LAYER}, {_LAYER}, {_LAYER}, i4[:,::1])")
+def foretell(
+    field: Array, past: Array, where: Array, around: Array, near: Array, middle: Array, base: Array, distinct: Array, side: Array, quality: float,
+    scale1: Array, low1: int, weight1: Array, bias1: Array, scale2: Array, low2: int, weight2: Array, bias2: Array,
+    scale3: Array, low3: int, weight3: Array, bias3: Array, tables: Array,
+) -> None:  # fmt: skip
+    """`surround`, and which tables the symbols of the vectors have: the flags and the difference, (1 + NEAR + 3, n).
+
+    Args:
+        side: what the estimator sees of the context, (blocks, SIDE).
+        quality: the rate point, from -1/2 to 1/2.
+        scale1 and so on: the three layers of the estimator.
+    """
+    _surround(field, past, where, around, near, middle, base, distinct)
+    widest = max(len(scale1), len(bias1), len(bias2), len(bias3))
+    x, a, total = np.empty(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32)
+    for n in range(len(where)):
+        age = middle[2, n]
+        for k in range(NEAR):
+            unit = UNIT // (near[k, 2, n] + 1)
             for c in range(2):
-                moved = _displacement(speeds[c, k], age) - base[c, n]
+                moved = _displacement(near[k, c, n] * unit, age) - base[c, n]
                 x[2 * k + c] = np.float32(max(-64, min(64, moved))) / np.float32(8)
             x[2 * NEAR + 1 + k] = np.float32(near[k, 2, n] - age)
         x[2 * NEAR] = quality
         x[3 * NEAR + 1] = np.float32(age)
         for i in range(side.shape[1]):
-            x[INPUTS + i] = side[cell, i]
+            x[INPUTS + i] = side[where[n], i]
         _layer(x, scale1, low1, weight1, bias1, a, total)
         _layer(total, scale2, low2, weight2, bias2, a, x)
         _layer(x, scale3, low3, weight3, bias3, a, total)
@@ -153,6 +183,15 @@ def read_vectors(
                 tables[k, n] = SCALES + max(0, min(FLAGS - 1, int(np.floor(raw / FLAG_STEP + FLAGS / 2))))
             else:
                 tables[k, n] = max(0, min(SCALES - 1, int(np.rint((raw - FIRST) / STEP))))
+
+
+@kernel(f"b1({_SOURCE}, i4[:,::1], i8[::1], i8[::1], {_PLACE}, i4[:,::1])")
+def read_vectors(
+    state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array, field: Array, where: Array, ends: Array,
+    near: Array, middle: Array, base: Array, distinct: Array, tables: Array,
+) -> bool:  # fmt: skip
+    """The vectors of one step, which `foretell` has told of, in groups that end at `ends`; False if there are more symbols than allowed."""
+    count = len(where)
     left, asked = np.empty(count, np.int64), np.empty(count, np.int64)
     indexes, found = np.empty(3 * count, np.int32), np.empty(3 * count, np.int32)
     begin = 0
@@ -180,12 +219,7 @@ def read_vectors(
                     for c in range(3):
                         base[c, n] = near[k, c, n]
                     left[asked[m]] = -1
-            size = 0
-            for m in range(wrong):
-                if left[m] >= 0:
-                    left[size] = left[m]
-                    size += 1
-            wrong = size
+            wrong = _without(left, wrong)
         for c in range(3):
             for m in range(wrong):
                 indexes[c * wrong + m] = tables[1 + NEAR + c, left[m]]
@@ -205,6 +239,69 @@ def read_vectors(
     return True
 
 
+@kernel(f"i8(i4[:,::1], i8[::1], i8, i8, {_PLACE}, i4[:,::1], i4[::1], i4[::1])")
+def vector_symbols(
+    field: Array, where: Array, begin: int, end: int, near: Array, middle: Array, base: Array, distinct: Array, tables: Array,
+    symbols: Array, indexes: Array,
+) -> int:  # fmt: skip
+    """The inverse of `read_vectors`, for one group: fills `symbols` and `indexes`, and returns how many there are."""
+    left = np.empty(end - begin, np.int64)
+    size, wrong = 0, 0
+    for n in range(begin, end):
+        cell = where[n]
+        other = field[0, cell] != base[0, n] or field[1, cell] != base[1, n] or field[2, cell] != base[2, n]
+        symbols[size], indexes[size] = other, tables[0, n]
+        size += 1
+        if other:
+            left[wrong] = n
+            wrong += 1
+    for k in range(NEAR):
+        for m in range(wrong):
+            n = left[m]
+            if distinct[k, n]:
+                cell = where[n]
+                same = field[0, cell] == near[k, 0, n] and field[1, cell] == near[k, 1, n] and field[2, cell] == near[k, 2, n]
+                symbols[size], indexes[size] = same, tables[1 + k, n]
+                size += 1
+                if same:
+                    left[m] = -1
+        wrong = _without(left, wrong)
+    for c in range(3):
+        for m in range(wrong):
+            n = left[m]
+            age = field[2, where[n]]
+            symbols[size] = age - middle[2, n] if c == 2 else field[c, where[n]] - _displacement(middle[c, n], age)
+            indexes[size] = tables[1 + NEAR + c, n]
+            size += 1
+    return size
+
+
+@kernel(f"void(i4[:,:,::1], {_PLACE}, i4[:,::1], f4[::1], i4[::1], i4[::1], f4[:,::1])")
+def vector_bits(
+    fields: Array, near: Array, middle: Array, base: Array, distinct: Array, tables: Array, costs: Array, begins: Array, reaches: Array, bits: Array
+) -> None:
+    """What vectors (K, 3, n) would take in the stream: (K, n). `costs` are the bits of every symbol of every table."""
+    for v in range(len(fields)):
+        for n in range(fields.shape[2]):
+            y, x, age = fields[v, 0, n], fields[v, 1, n], fields[v, 2, n]
+            wrong = y != base[0, n] or x != base[1, n] or age != base[2, n]
+            total = costs[begins[tables[0, n]] + wrong]
+            for k in range(NEAR):
+                if wrong and distinct[k, n]:
+                    same = y == near[k, 0, n] and x == near[k, 1, n] and age == near[k, 2, n]
+                    total += costs[begins[tables[1 + k, n]] + same]
+                    wrong = not same
+            if wrong:
+                for c in range(3):
+                    table = tables[1 + NEAR + c, n]
+                    symbol = age - middle[2, n] if c == 2 else fields[v, c, n] - _displacement(middle[c, n], age)
+                    if abs(symbol) > reaches[table]:
+                        total += np.float32(16)
+                        symbol = reaches[table] + 1
+                    total += costs[begins[table] + symbol + reaches[table]]
+            bits[v, n] = total
+
+
 @helper
 def _step(value, unstep, limit):
     """A value in quantisation steps as a stream tensor's."""
@@ -212,7 +309,7 @@ def _step(value, unstep, limit):
     return min(max(np.rint(value * unstep * np.float32(4096)), np.float32(-32639)), np.float32(32639)) * np.float32(1 / 4096)
 
 
-@kernel("b1(u8[::1], i8[::1], u4[::1], i4[::1], i4[::1], u2[::1], i4[::1], f4[:,::1], f4[:,::1], f4[::1], f4, f4[:,::1])")
+@kernel(f"b1({_SOURCE}, f4[:,::1], f4[:,::1], f4[::1], f4, f4[:,::1])")
 def read_latent(
     state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array,
     mean: Array, scale: Array, unstep: Array, limit: float, out: Array,
@@ -246,3 +343,22 @@ def read_latent(
         if found[k]:
             out[n, c] = _step(mean[n, c] + np.float32(found[k]), unstep[c], limit)
     return True
+
+
+@kernel("i8(i4[::1], i4[::1], i4[::1], i4[::1], u4[::1])")
+def write_symbols(symbols: Array, indexes: Array, cumulative: Array, begins: Array, words: Array) -> int:
+    """Fill the end of `words` with the payload of symbols (n,), each counted from the smallest of its table; returns where it begins."""
+    x, first = np.uint64(1 << 31), len(words)
+    for k in range(len(symbols) - 1, -1, -1):
+        entry = begins[indexes[k]] + symbols[k]
+        start = np.uint64(cumulative[entry])
+        count = np.uint64(cumulative[entry + 1]) - start
+        if x >= count << np.uint64(47):
+            first -= 1
+            words[first] = np.uint32(x & np.uint64(0xFFFFFFFF))
+            x >>= np.uint64(32)
+        part = x // count
+        x = (part << np.uint64(16)) + (x - part * count) + start
+    words[first - 1] = np.uint32(x >> np.uint64(32))
+    words[first - 2] = np.uint32(x & np.uint64(0xFFFFFFFF))
+    return first - 2
