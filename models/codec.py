@@ -192,6 +192,9 @@ class Codec(nn.Module):
                 steps.append(step)
                 yield step
 
+        if search.references.compiled_for(state.vectors):
+            told = (lambda field: self.motion.told(field[None], state.vectors.numpy(), state.context, rate)) if search.plan.priced else None
+            return search(picture.y, past, state.vectors, rate, told, older), []
         vectors = search(picture.y, past, state.vectors, rate, coder if search.plan.priced else None, older)
         return vectors, steps
 

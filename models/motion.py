@@ -205,6 +205,7 @@ class Told:
         count = len(cells.where)
         self.near, self.middle, self.base = np.empty((NEAR, 3, count), np.int64), np.empty((3, count), np.int64), np.empty((3, count), np.int64)
         self.distinct, self.tables = np.empty((NEAR, count), np.bool_), np.empty((1 + NEAR + 3, count), np.int32)
+        self.priced = bool(estimator)
         place = (field, past, cells.where, cells.around, *self.place)
         if estimator:
             coding.foretell(*place, *estimator, self.tables)
@@ -230,6 +231,10 @@ class Told:
             count = self.kernels.vector_symbols(self.field, self.cells.where, begin, end, *self.place, self.tables, symbols, indexes)
             coder.write(symbols[:count], indexes[:count])
 
+    def _guessed(self, fields: Array) -> Array:
+        difference = np.abs(Prediction(self.middle[None, :2, None], self.middle[None, 2:, None]).difference(fields[:, None, :, None].astype(np.int64)))[:, 0, :, 0]
+        return 2 * np.log2(1 + difference).sum(1) + 3 * (difference.sum(1) > 0)
+
     @property
     def offers(self) -> Array:
         """The vectors of the field, the predicted ones, and those near: (2 + NEAR, 3, n) int32."""
@@ -237,6 +242,8 @@ class Told:
 
     def bits(self, fields: Array) -> Array:
         """What vectors (K, 3, n) take: (K, n)."""
+        if not self.priced:
+            return self._guessed(fields)
         bits, tables = np.empty((len(fields), fields.shape[2]), np.float32), load()
         self.kernels.vector_bits(fields, *self.place, self.tables, tables.costs, tables.arrays[1], tables.reaches, bits)
         return bits

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.arrays import Array, array
 from models.backends import Float32, Int8, Sums, choose_backend
 from models.fusion import fused_for_any_shape, fused_on_cpu
-from models.motion import Place, Step, pyramid
+from models.kernels import usable
+from models.motion import Place, Step, Told, order, pyramid
 from models.overlap import Overlap
 from models.presets import lagrangian
 from models.vectors import Prediction, displaced, velocity
@@ -120,11 +123,26 @@ class References:
         for picture in pictures:
             if not any(known is picture for known in self.slots):
                 free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
+                if self.compiled:
+                    from models.kernels import matching
+
+                    for plane, out in zip(picture[:, 0].numpy(), self.planes[free].numpy()):
+                        matching.phases(np.ascontiguousarray(plane, np.float32), np.array(LUMA_TAPS, np.int32), MARGIN, out)
+                    self.slots[free] = picture
+                    continue
                 self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
                 self.slots[free] = picture
         order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
         self.recent = [k for k in self.recent if k not in order] + order[::-1]
         self.order = _order(tuple(order), self.planes.device)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled loops search them."""
+        return usable() and not self.planes.is_cuda and self.planes.shape[1] == 1
+
+    def compiled_for(self, vectors):
+        return usable() and not vectors.is_cuda and len(vectors) == 1
 
     def forget(self) -> None:
         """Make the pictures of the next call anew."""
@@ -311,6 +329,8 @@ class Search:
         """
         plan = self.plan
         self.references.update(pictures)
+        if self.references.compiled and len(current) == 1 and not plan.overlaps:
+            return Compiled(self, current, pictures, rate)(previous, coder, older)
         multiplier = lagrangian(rate.double()).float()
         plane = current[:, 0].float()
         field = _coarse(plane, pictures[0][:, 0].float(), self.reach)
@@ -441,3 +461,91 @@ def _moves(ring: tuple[tuple[int, int], ...], step: int, device: torch.device) -
     """No move, then those of a ring: (K, 1, 3, 1, 1)."""
     moves = torch.tensor([(0, 0), *ring], dtype=torch.int32, device=device) * step
     return F.pad(moves, (0, 1))[:, None, :, None, None]
+
+
+class Compiled:
+    """The same search of one picture in compiled loops."""
+
+    def __init__(self, search: Search, current: Tensor, pictures: Sequence[Tensor], rate: Tensor):
+        from models.kernels import matching
+
+        self.kernels, self.search, self.plan = matching, search, search.plan
+        self.planes, self.order = search.references.planes[:, 0].numpy(), search.references.order.numpy()
+        self.plane, self.newest = current[0, 0].float().numpy(), pictures[0][0, 0].float().numpy()
+        self.current = np.pad(self.plane.astype(np.uint8), OVERLAP, mode="edge")
+        self.multiplier = np.float32(lagrangian(float(rate)))
+
+    def __call__(self, previous: Tensor, coder: Callable[[Array], Iterator[Told]] | None, older: Sequence[int] | None) -> Tensor:
+        plan, past = self.plan, np.ascontiguousarray(array(previous)[0])
+        field = self._coarse()
+        slow = past[:, ::2, ::2]
+        moved = _at(_speed(slow), 0)
+        for _ in range(plan.sweeps):
+            field = self._refine(16, field, [np.zeros_like(field), moved], followed=True, rough=True)
+        field = self._refine(16, field, steps=plan.large, rough=True)
+        found: list[Array] = []
+        for age in range(1, len(self.search.references)):
+            if older is not None and age not in older:
+                continue
+            start = _at(_speed(field), age)
+            extra = [_speed(slow), np.zeros_like(_speed(slow)), *(_speed(last) for last in found[-1:])]
+            found.append(self._refine(16, start, [_at(speed, age) for speed in extra], steps=plan.older, rough=True))
+        newest = field
+        field = self._refine(16, field, found)
+        if found:
+            field = self._refine(16, field, followed=True)
+        field, *others = (f.repeat(2, 1).repeat(2, 2) for f in (field, newest, *found))
+        candidates = [*(np.roll(field, shift, axis) for shift in (2, -2) for axis in (1, 2)), past]
+        field = self._refine(8, field, candidates + (others if found else []), steps=plan.small, rough=True)
+        for _ in range(plan.passes):
+            field = self._refine(8, field, followed=True)
+        self._prune(field, coder(field) if coder else (Told(cells, field.reshape(3, -1), past.reshape(3, -1)) for cells in order(field[None])))
+        return torch.from_numpy(field)[None]
+
+    def _coarse(self) -> Array:
+        height, width = self.plane.shape
+        small, past = (plane.reshape(height // COARSE, COARSE, width // COARSE, COARSE).mean((1, 3), dtype=np.float32) for plane in (self.plane, self.newest))
+        radius = self.search.reach // COARSE
+        field = np.zeros((3, height // 16, width // 16), np.int32)
+        self.kernels.coarse(small, np.pad(past, radius, mode="edge"), radius, field[:2])
+        field *= 4 * COARSE
+        return field
+
+    def _refine(self, block: int, field: Array, extra: Sequence[Array] = (), steps: tuple[int, ...] = (), followed: bool = False, rough: bool = False) -> Array:
+        out = np.empty_like(field)
+        offered = np.stack(extra) if extra else np.empty((0, *field.shape), np.int32)
+        ring = np.array(RING if block > BLOCK else self.plan.ring, np.int32)
+        self.kernels.refine(
+            self.planes, self.order, self.current, _line_weights(block + 2 * OVERLAP), block, field, offered, followed, ring,
+            np.array(steps, np.int64), self.multiplier, rough, _logarithms(), out,
+        )  # fmt: skip
+        return out
+
+    def _prune(self, field: Array, steps: Iterator[Told]) -> None:
+        for told in steps:
+            fields = told.offers
+            errors = np.empty((len(fields), fields.shape[2]), np.float32)
+            self.kernels.errors(
+                self.planes, self.order, self.current, _line_weights(BLOCK + 2 * OVERLAP), told.cells.where, fields, field.shape[2], self.multiplier, errors
+            )
+            best = (errors + np.float32(PRICE) * told.bits(fields)).argmin(0)
+            field.reshape(3, -1)[:, told.cells.where] = fields[best, :, np.arange(len(best))].T
+
+
+def _speed(field: Array) -> Array:
+    return velocity(field[None])
+
+
+def _at(speed: Array, age: int) -> Array:
+    return displaced(speed, np.full_like(speed[:, :1], age))[0]
+
+
+@lru_cache(maxsize=2)
+def _line_weights(window: int) -> Array:
+    place = np.arange(window)
+    return np.minimum(2 * np.minimum(place, window - 1 - place) + 1, 4 * OVERLAP).astype(np.int32)
+
+
+@lru_cache(maxsize=1)
+def _logarithms() -> Array:
+    return np.log2(1 + np.arange(1 << 12)).astype(np.float32)

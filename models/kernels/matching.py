@@ -1,0 +1,262 @@
+"""Motion search as `models.search` does it, block by block. Vectors are (3, h, w) as in `models.vectors`.
+
+References are bytes at all quarter-sample positions, (pictures, 16, H + 2·MARGIN, W + 2·MARGIN), with the slot of the picture
+of each age; the current picture is bytes with OVERLAP samples around it, which repeat its border.
+"""
+
+import numpy as np
+
+from models.arrays import Array
+from models.kernels import helper, kernel
+from models.vectors import LIMIT, UNIT
+
+MARGIN, OVERLAP = 40, 2
+SPREAD, INHERITED = np.float32(1.6), np.float32(3.0)
+
+
+@helper
+def _byte(total):
+    """total / 4096, to the nearest, ties to even."""
+    value = (total + np.int32(2047) + ((total >> np.int32(12)) & np.int32(1))) >> np.int32(12)
+    return np.uint8(max(np.int32(0), min(np.int32(255), value)))
+
+
+@kernel("void(f4[:,::1], i4[:,::1], i8, u1[:,:,::1])")
+def phases(plane: Array, taps: Array, margin: int, out: Array) -> None:
+    """A plane of 8 bits (H, W) at all quarter-sample positions, with `margin` samples around it: (16, H + 2·margin, W + 2·margin)."""
+    height, width = plane.shape
+    tall, wide = out.shape[1:]
+    count = taps.shape[1]
+    before = count // 2 - 1
+    given = np.empty((height, wide + count - 1), np.int32)
+    for y in range(height):
+        row = given[y]
+        for x in range(len(row)):
+            row[x] = np.int32(plane[y, max(0, min(width - 1, x - margin - before))])
+    line = np.empty(wide + count - 1, np.int32)
+    for i in range(len(taps)):
+        for y in range(tall):
+            line[:] = 0
+            for k in range(count):
+                tap, row = taps[i, k], given[max(0, min(height - 1, y - margin - before + k))]
+                if tap:
+                    for x in range(len(line)):
+                        line[x] += tap * row[x]
+            for j in range(len(taps)):
+                to = out[i * len(taps) + j, y]
+                t0, t1, t2, t3, t4, t5, t6, t7 = taps[j, 0], taps[j, 1], taps[j, 2], taps[j, 3], taps[j, 4], taps[j, 5], taps[j, 6], taps[j, 7]
+                if t3 == 64:
+                    for x in range(wide):
+                        to[x] = _byte(np.int32(64) * line[x + 3])
+                else:
+                    for x in range(wide):
+                        to[x] = _byte(
+                            t0 * line[x] + t1 * line[x + 1] + t2 * line[x + 2] + t3 * line[x + 3]
+                            + t4 * line[x + 4] + t5 * line[x + 5] + t6 * line[x + 6] + t7 * line[x + 7]
+                        )  # fmt: skip
+
+
+@helper
+def _squares(planes, start, wide, current, top, left, weights, window):
+    """The weighted sum of squared errors of one window."""
+    total = np.int64(0)
+    for i in range(window):
+        line = planes[start + i * wide : start + i * wide + window]
+        row = current[top + i, left : left + window]
+        part = np.int32(0)
+        for j in range(window):
+            error = np.int32(line[j]) - np.int32(row[j])
+            part += weights[j] * error * error
+        total += weights[i] * part
+    return total
+
+
+@helper
+def _absolute(planes, start, wide, current, top, left, weights, window):
+    """The weighted sum of absolute errors of one window."""
+    total = np.int32(0)
+    for i in range(window):
+        line = planes[start + i * wide : start + i * wide + window]
+        row = current[top + i, left : left + window]
+        part = np.int32(0)
+        for j in range(window):
+            part += weights[j] * abs(np.int32(line[j]) - np.int32(row[j]))
+        total += weights[i] * part
+    return total
+
+
+@helper
+def _start(shape, order, block, r, c, dy, dx, age):
+    """Where the window of a block begins in flat planes, by a vector."""
+    _, count, tall, wide = shape
+    window = block + 2 * OVERLAP
+    y = max(0, min(tall - window, r * block - OVERLAP + (dy >> 2) + MARGIN))
+    x = max(0, min(wide - window, c * block - OVERLAP + (dx >> 2) + MARGIN))
+    slot = order[min(age, len(order) - 1)]
+    return ((slot * count + (dy & 3) * 4 + (dx & 3)) * tall + y) * wide + x
+
+
+@helper
+def _worth(flat, shape, order, current, weights, block, r, c, dy, dx, age, multiplier, rough):
+    """Bits that the errors of a block are worth."""
+    start, wide = _start(shape, order, block, r, c, dy, dx, age), shape[3]
+    area = np.float32(block * block)
+    if rough:
+        if block == 8:
+            total = _absolute(flat, start, wide, current, r * 8, c * 8, weights, 12)
+        else:
+            total = _absolute(flat, start, wide, current, r * 16, c * 16, weights, 20)
+        mean = np.float32(total) / np.float32(64) / area
+        variance = SPREAD * mean * mean
+    else:
+        if block == 8:
+            total = _squares(flat, start, wide, current, r * 8, c * 8, weights, 12)
+        else:
+            total = _squares(flat, start, wide, current, r * 16, c * 16, weights, 20)
+        variance = np.float32(total) / np.float32(64) / area
+    return INHERITED * area / np.float32(2) * np.log2(np.float32(1) + np.float32(2 * 0.6931471805599453) * multiplier * variance)
+
+
+@helper
+def _displacement(speed, age):
+    moved = (speed * (age + 1) + UNIT // 2) // UNIT
+    return max(-LIMIT, min(LIMIT - 1, moved))
+
+
+@helper
+def _guess(dy, dx, age, logarithms):
+    """A guess at the bits of a vector from its difference to the prediction."""
+    dy, dx, age = abs(dy), abs(dx), abs(age)
+    if dy + dx + age == 0:
+        return np.float32(0)
+    last = len(logarithms) - 1
+    return np.float32(3) + np.float32(2) * (logarithms[min(dy, last)] + logarithms[min(dx, last)] + logarithms[min(age, last)])
+
+
+@helper
+def _around(field, r, c):
+    """The vectors above, below, left and right; the border repeats."""
+    rows, columns = field.shape[1:]
+    near = np.empty((4, 3), np.int64)
+    for k in range(3):
+        near[0, k], near[1, k] = field[k, max(0, r - 1), c], field[k, min(rows - 1, r + 1), c]
+        near[2, k], near[3, k] = field[k, r, max(0, c - 1)], field[k, r, min(columns - 1, c + 1)]
+    return near
+
+
+@kernel(
+    "void(u1[:,:,:,::1], i4[::1], u1[:,::1], i4[::1], i8, i4[:,:,::1], i4[:,:,:,::1], b1, i4[:,::1], i8[::1], f4, b1, f4[::1], i4[:,:,::1])"
+)
+def refine(
+    planes: Array, order: Array, current: Array, weights: Array, block: int, field: Array, extra: Array, followed: bool, ring: Array, steps: Array,
+    multiplier: float, rough: bool, logarithms: Array, out: Array,
+) -> None:  # fmt: skip
+    """The best of the field itself, of what its neighbours tell, if `followed`, of `extra` (K, 3, h, w), and of rings around what is best so far.
+
+    Args:
+        weights: what errors of a window's lines count, in eighths.
+        ring: moves, (M, 2).
+        steps: by which they are multiplied, one after the other.
+        multiplier: the Lagrangian.
+        rough: whether errors are absolute ones.
+        logarithms: of 1 and more, base 2.
+        out: (3, h, w).
+    """
+    flat, shape = planes.reshape(-1), planes.shape
+    offered = np.empty((6 + len(extra), 3), np.int64)
+    for r in range(field.shape[1]):
+        for c in range(field.shape[2]):
+            near = _around(field, r, c)
+            speeds = np.empty((2, 4), np.int64)
+            for k in range(4):
+                unit = UNIT // (near[k, 2] + 1)
+                speeds[0, k], speeds[1, k] = near[k, 0] * unit, near[k, 1] * unit
+            vy = (speeds[0].sum() - speeds[0].max() - speeds[0].min()) >> 1
+            vx = (speeds[1].sum() - speeds[1].max() - speeds[1].min()) >> 1
+            mid = (near[:, 2].sum() - near[:, 2].max() - near[:, 2].min()) >> 1
+            for k in range(3):
+                offered[0, k] = field[k, r, c]
+            count = 1
+            if followed:
+                offered[1, 0], offered[1, 1], offered[1, 2] = _displacement(vy, mid), _displacement(vx, mid), mid
+                offered[2:6] = near
+                count = 6
+            for e in range(len(extra)):
+                for k in range(3):
+                    offered[count, k] = extra[e, k, r, c]
+                count += 1
+            best, cost = 0, np.float32(np.inf)
+            for k in range(count):
+                dy, dx, age = offered[k, 0], offered[k, 1], offered[k, 2]
+                known = False
+                for j in range(k):
+                    known = known or (offered[j, 0] == dy and offered[j, 1] == dx and offered[j, 2] == age)
+                if not known and (count > 1 or len(steps) == 0):
+                    bits = _guess(dy - _displacement(vy, age), dx - _displacement(vx, age), age - mid, logarithms)
+                    if bits < cost:
+                        bits += _worth(flat, shape, order, current, weights, block, r, c, dy, dx, age, multiplier, rough)
+                    if bits < cost:
+                        best, cost = k, bits
+            y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
+            if count == 1 and len(steps):
+                bits = _guess(y - _displacement(vy, age), x - _displacement(vx, age), age - mid, logarithms)
+                cost = bits + _worth(flat, shape, order, current, weights, block, r, c, y, x, age, multiplier, rough)
+            middle_y, middle_x = _displacement(vy, age), _displacement(vx, age)
+            for step in steps:
+                top, left = y, x
+                for m in range(len(ring)):
+                    dy, dx = top + ring[m, 0] * step, left + ring[m, 1] * step
+                    bits = _guess(dy - middle_y, dx - middle_x, age - mid, logarithms)
+                    if bits < cost:
+                        bits += _worth(flat, shape, order, current, weights, block, r, c, dy, dx, age, multiplier, rough)
+                    if bits < cost:
+                        y, x, cost = dy, dx, bits
+            out[0, r, c], out[1, r, c], out[2, r, c] = y, x, age
+
+
+@kernel("void(u1[:,:,:,::1], i4[::1], u1[:,::1], i4[::1], i8[::1], i4[:,:,::1], i8, f4, f4[:,::1])")
+def errors(planes: Array, order: Array, current: Array, weights: Array, where: Array, fields: Array, columns: int, multiplier: float, out: Array) -> None:
+    """Bits that the errors of some 8×8 blocks are worth, by their numbers in rows of `columns`: vectors (K, 3, n) -> (K, n)."""
+    flat, shape = planes.reshape(-1), planes.shape
+    for n in range(len(where)):
+        r, c = where[n] // columns, where[n] % columns
+        for k in range(len(fields)):
+            dy, dx, age = fields[k, 0, n], fields[k, 1, n], fields[k, 2, n]
+            known = -1
+            for j in range(k):
+                if fields[j, 0, n] == dy and fields[j, 1, n] == dx and fields[j, 2, n] == age:
+                    known = j
+            if known >= 0:
+                out[k, n] = out[known, n]
+            else:
+                out[k, n] = _worth(flat, shape, order, current, weights, 8, r, c, dy, dx, age, multiplier, False)
+
+
+@kernel("void(f4[:,::1], f4[:,::1], i8, i4[:,:,::1])")
+def coarse(small: Array, past: Array, radius: int, out: Array) -> None:
+    """Full search of 4×4 blocks (h, w) within `radius`, of pictures at a quarter of the resolution; `past` has as much around it, repeated. Vectors (2, h, w) are in its samples."""
+    rows, columns = len(small) // 4, small.shape[1] // 4
+    error, least = np.empty((rows, columns), np.float32), np.full((rows, columns), np.inf, np.float32)
+    line = np.empty(small.shape[1], np.float32)
+    for dy in range(2 * radius + 1):
+        for dx in range(2 * radius + 1):
+            for r in range(rows):
+                line[:] = 0
+                for i in range(4):
+                    now, then = small[4 * r + i], past[4 * r + i + dy, dx : dx + small.shape[1]]
+                    for x in range(len(line)):
+                        line[x] += abs(now[x] - then[x])
+                for c in range(columns):
+                    error[r, c] = (line[4 * c] + line[4 * c + 1] + line[4 * c + 2] + line[4 * c + 3]) * np.float32(1 / 16)
+            price = np.float32(0.02) * np.float32(abs(dy - radius) + abs(dx - radius))
+            for r in range(rows):
+                for c in range(columns):
+                    total, count = np.float32(0), 0
+                    for y in range(max(0, r - 1), min(rows, r + 2)):
+                        for x in range(max(0, c - 1), min(columns, c + 2)):
+                            total += error[y, x]
+                            count += 1
+                    cost = total / np.float32(count) + error[r, c] / np.float32(4) + price
+                    if cost < least[r, c]:
+                        least[r, c] = cost
+                        out[0, r, c], out[1, r, c] = dy - radius, dx - radius
