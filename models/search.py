@@ -20,6 +20,7 @@ from models.arrays import Array, array
 from models.backends import Float32, Int8, Sums, choose_backend
 from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.kernels import usable
+from models.kernels.threads import spread
 from models.motion import Place, Step, Told, order, pyramid
 from models.overlap import Overlap
 from models.presets import lagrangian
@@ -127,7 +128,8 @@ class References:
                     from models.kernels import matching
 
                     for plane, out in zip(picture[:, 0].numpy(), self.planes[free].numpy()):
-                        matching.phases(np.ascontiguousarray(plane, np.float32), np.array(LUMA_TAPS, np.int32), MARGIN, out)
+                        rest = np.ascontiguousarray(plane, np.float32), np.array(LUMA_TAPS, np.int32), MARGIN, out
+                        spread(out.shape[1], lambda first, last: matching.phases(first, last, *rest), 64)
                     self.slots[free] = picture
                     continue
                 self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
@@ -507,7 +509,8 @@ class Compiled:
         small, past = (plane.reshape(height // COARSE, COARSE, width // COARSE, COARSE).mean((1, 3), dtype=np.float32) for plane in (self.plane, self.newest))
         radius = self.search.reach // COARSE
         field = np.zeros((3, height // 16, width // 16), np.int32)
-        self.kernels.coarse(small, np.pad(past, radius, mode="edge"), radius, field[:2])
+        rest = small, np.pad(past, radius, mode="edge"), radius, field[:2]
+        spread(field.shape[1], lambda first, last: self.kernels.coarse(first, last, *rest), 4)
         field *= 4 * COARSE
         return field
 
@@ -515,10 +518,11 @@ class Compiled:
         out = np.empty_like(field)
         offered = np.stack(extra) if extra else np.empty((0, *field.shape), np.int32)
         ring = np.array(RING if block > BLOCK else self.plan.ring, np.int32)
-        self.kernels.refine(
-            self.planes, self.order, self.current, _line_weights(block + 2 * OVERLAP), block, field, offered, followed, ring,
+        rest = (
+            self.planes, self.order, self.current, block, field, offered, followed, ring,
             np.array(steps, np.int64), self.multiplier, rough, _logarithms(), out,
         )  # fmt: skip
+        spread(field.shape[1], lambda first, last: self.kernels.refine(first, last, *rest), 4)
         return out
 
     def _prune(self, field: Array, steps: Iterator[Told]) -> None:
@@ -526,7 +530,7 @@ class Compiled:
             fields = told.offers
             errors = np.empty((len(fields), fields.shape[2]), np.float32)
             self.kernels.errors(
-                self.planes, self.order, self.current, _line_weights(BLOCK + 2 * OVERLAP), told.cells.where, fields, field.shape[2], self.multiplier, errors
+                self.planes, self.order, self.current, told.cells.where, fields, field.shape[2], self.multiplier, errors
             )
             best = (errors + np.float32(PRICE) * told.bits(fields)).argmin(0)
             field.reshape(3, -1)[:, told.cells.where] = fields[best, :, np.arange(len(best))].T
@@ -538,12 +542,6 @@ def _speed(field: Array) -> Array:
 
 def _at(speed: Array, age: int) -> Array:
     return displaced(speed, np.full_like(speed[:, :1], age))[0]
-
-
-@lru_cache(maxsize=2)
-def _line_weights(window: int) -> Array:
-    place = np.arange(window)
-    return np.minimum(2 * np.minimum(place, window - 1 - place) + 1, 4 * OVERLAP).astype(np.int32)
 
 
 @lru_cache(maxsize=1)

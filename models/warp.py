@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from models.fusion import fused_on_cpu
 from models.kernels import usable
+from models.kernels.threads import spread
 from models.picture import BORDER, Planes
 from models.stages import staged
 from models.vectors import displacement, velocity
@@ -132,8 +133,14 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
         from models.kernels import compensation
         height, width = vectors.shape[2:]
         y, uv = np.empty((1, height * 8, width * 8), np.float32), np.empty((2, height * 4, width * 4), np.float32)
-        compensation.luma(luma[:, 0].numpy(), vectors[0].contiguous().numpy(), _taps(LUMA_TAPS), BORDER, y)
-        compensation.chroma(chroma[:, 0].numpy(), vectors[0].contiguous().numpy(), _taps(CHROMA_TAPS), BORDER // 2, uv)
+        field = vectors[0].contiguous().numpy()
+        one, two = (luma[:, 0].numpy(), field, _taps(LUMA_TAPS), BORDER, y), (chroma[:, 0].numpy(), field, _taps(CHROMA_TAPS), BORDER // 2, uv)
+
+        def some(first, last):
+            compensation.luma(first, last, *one)
+            compensation.chroma(first, last, *two)
+
+        spread(height + 2, some, 8)
         return Planes(torch.from_numpy(y)[None], torch.from_numpy(uv[:1])[None], torch.from_numpy(uv[1:])[None])
     return Planes(compensate_luma(luma, vectors), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
 

@@ -7,7 +7,7 @@ from models.kernels import helper, kernel
 
 
 @helper
-def _compensate(planes, vectors, taps, border, out, block, count):
+def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, count):
     """See `luma` and `chroma`. Windows of a ring of blocks around the picture come first and last; a band is what two rows of them share."""
     pictures, parts, tall, wide = planes.shape
     _, rows, columns = vectors.shape
@@ -23,7 +23,7 @@ def _compensate(planes, vectors, taps, border, out, block, count):
     for i in range(size):
         weight[i] = min(2 * i + 1, 4 * block - 1 - 2 * i)
     unit = np.float32(1 / (64 * size * size))
-    for r in range(rows + 2):
+    for r in range(max(0, first_row - 1), last_row):
         for c in range(columns + 2):
             y, x = max(0, min(rows - 1, r - 1)), max(0, min(columns - 1, c - 1))
             dy, dx = vectors[0, y, x], vectors[1, y, x]
@@ -75,27 +75,28 @@ def _compensate(planes, vectors, taps, border, out, block, count):
         for p in range(parts):
             for i in range(block):
                 y = r * block - block - half + i
-                if 0 <= y < height:
+                if r >= first_row and 0 <= y < height:
                     for x in range(width):
                         out[p, y, x] = np.float32(band[p, i, x + block + half]) * unit
             band[p, :block] = band[p, block:]
             band[p, block:] = 0
 
 
-@kernel("void(u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
-def luma(planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
+@kernel("void(i8, i8, u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+def luma(first: int, last: int, planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
     """Blocks of 8×8, predicted from N pictures.
 
     Args:
+        first, last: which rows of the windows, of which there is one more above and below the blocks; they fill what lies half a block higher.
         planes: (N, P, H + 2·border, W + 2·border), with their borders.
         vectors: (3, H/8, W/8).
         taps: of the interpolation, (4, 8).
         out: (P, H, W), in multiples of 2^-14.
     """
-    _compensate(planes, vectors, taps, border, out, 8, 8)
+    _compensate(first, last, planes, vectors, taps, border, out, 8, 8)
 
 
-@kernel("void(u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
-def chroma(planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
+@kernel("void(i8, i8, u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+def chroma(first: int, last: int, planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
     """The same of blocks of 4×4, with taps (8, 4)."""
-    _compensate(planes, vectors, taps, border, out, 4, 4)
+    _compensate(first, last, planes, vectors, taps, border, out, 4, 4)

@@ -21,24 +21,25 @@ def _byte(total):
     return np.uint8(max(np.int32(0), min(np.int32(255), value)))
 
 
-@kernel("void(f4[:,::1], i4[:,::1], i8, u1[:,:,::1])")
-def phases(plane: Array, taps: Array, margin: int, out: Array) -> None:
-    """A plane of 8 bits (H, W) at all quarter-sample positions, with `margin` samples around it: (16, H + 2·margin, W + 2·margin)."""
+@kernel("void(i8, i8, f4[:,::1], i4[:,::1], i8, u1[:,:,::1])")
+def phases(first: int, last: int, plane: Array, taps: Array, margin: int, out: Array) -> None:
+    """Some rows of a plane of 8 bits (H, W) at all quarter-sample positions, with `margin` samples around it: (16, H + 2·margin, W + 2·margin)."""
     height, width = plane.shape
-    tall, wide = out.shape[1:]
+    wide = out.shape[2]
     count = taps.shape[1]
     before = count // 2 - 1
-    given = np.empty((height, wide + count - 1), np.int32)
-    for y in range(height):
+    top = max(0, min(height - 1, first - margin - before))
+    given = np.empty((max(0, min(height - 1, last - 1 - margin - before + count - 1)) - top + 1, wide + count - 1), np.int32)
+    for y in range(len(given)):
         row = given[y]
         for x in range(len(row)):
-            row[x] = np.int32(plane[y, max(0, min(width - 1, x - margin - before))])
+            row[x] = np.int32(plane[top + y, max(0, min(width - 1, x - margin - before))])
     line = np.empty(wide + count - 1, np.int32)
     for i in range(len(taps)):
-        for y in range(tall):
+        for y in range(first, last):
             line[:] = 0
             for k in range(count):
-                tap, row = taps[i, k], given[max(0, min(height - 1, y - margin - before + k))]
+                tap, row = taps[i, k], given[max(0, min(height - 1, y - margin - before + k)) - top]
                 if tap:
                     for x in range(len(line)):
                         line[x] += tap * row[x]
@@ -56,32 +57,58 @@ def phases(plane: Array, taps: Array, margin: int, out: Array) -> None:
                         )  # fmt: skip
 
 
+# Loops whose length and weights are constants are twice as fast; errors near the border of a window count less, as `models.search` has it.
+
+
 @helper
-def _squares(planes, start, wide, current, top, left, weights, window):
-    """The weighted sum of squared errors of one window."""
-    total = np.int64(0)
-    for i in range(window):
-        line = planes[start + i * wide : start + i * wide + window]
-        row = current[top + i, left : left + window]
-        part = np.int32(0)
-        for j in range(window):
+def _absolute8(planes, start, wide, current, top, left):
+    """Of the window of an 8×8 block the absolute errors, weighted."""
+    total = np.int32(0)
+    for i in range(12):
+        line, row, part = planes[start + i * wide : start + i * wide + 12], current[top + i, left : left + 12], np.int32(0)
+        for j in range(12):
             error = np.int32(line[j]) - np.int32(row[j])
-            part += weights[j] * error * error
-        total += weights[i] * part
+            part += np.int32(min(2 * min(j, 11 - j) + 1, 8)) * abs(error)
+        total += np.int32(min(2 * min(i, 11 - i) + 1, 8)) * part
     return total
 
 
 @helper
-def _absolute(planes, start, wide, current, top, left, weights, window):
-    """The weighted sum of absolute errors of one window."""
+def _squares8(planes, start, wide, current, top, left):
+    """The same of squared errors."""
     total = np.int32(0)
-    for i in range(window):
-        line = planes[start + i * wide : start + i * wide + window]
-        row = current[top + i, left : left + window]
-        part = np.int32(0)
-        for j in range(window):
-            part += weights[j] * abs(np.int32(line[j]) - np.int32(row[j]))
-        total += weights[i] * part
+    for i in range(12):
+        line, row, part = planes[start + i * wide : start + i * wide + 12], current[top + i, left : left + 12], np.int32(0)
+        for j in range(12):
+            error = np.int32(line[j]) - np.int32(row[j])
+            part += np.int32(min(2 * min(j, 11 - j) + 1, 8)) * (error * error)
+        total += np.int32(min(2 * min(i, 11 - i) + 1, 8)) * part
+    return total
+
+
+@helper
+def _absolute16(planes, start, wide, current, top, left):
+    """Of the window of a 16×16 block the absolute errors, weighted."""
+    total = np.int32(0)
+    for i in range(20):
+        line, row, part = planes[start + i * wide : start + i * wide + 20], current[top + i, left : left + 20], np.int32(0)
+        for j in range(20):
+            error = np.int32(line[j]) - np.int32(row[j])
+            part += np.int32(min(2 * min(j, 19 - j) + 1, 8)) * abs(error)
+        total += np.int32(min(2 * min(i, 19 - i) + 1, 8)) * part
+    return total
+
+
+@helper
+def _squares16(planes, start, wide, current, top, left):
+    """The same of squared errors."""
+    total = np.int32(0)
+    for i in range(20):
+        line, row, part = planes[start + i * wide : start + i * wide + 20], current[top + i, left : left + 20], np.int32(0)
+        for j in range(20):
+            error = np.int32(line[j]) - np.int32(row[j])
+            part += np.int32(min(2 * min(j, 19 - j) + 1, 8)) * (error * error)
+        total += np.int32(min(2 * min(i, 19 - i) + 1, 8)) * part
     return total
 
 
@@ -97,23 +124,17 @@ def _start(shape, order, block, r, c, dy, dx, age):
 
 
 @helper
-def _worth(flat, shape, order, current, weights, block, r, c, dy, dx, age, multiplier, rough):
+def _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough):
     """Bits that the errors of a block are worth."""
     start, wide = _start(shape, order, block, r, c, dy, dx, age), shape[3]
     area = np.float32(block * block)
-    if rough:
-        if block == 8:
-            total = _absolute(flat, start, wide, current, r * 8, c * 8, weights, 12)
-        else:
-            total = _absolute(flat, start, wide, current, r * 16, c * 16, weights, 20)
-        mean = np.float32(total) / np.float32(64) / area
-        variance = SPREAD * mean * mean
+    top, left = r * block, c * block
+    if block == 8:
+        total = _absolute8(flat, start, wide, current, top, left) if rough else _squares8(flat, start, wide, current, top, left)
     else:
-        if block == 8:
-            total = _squares(flat, start, wide, current, r * 8, c * 8, weights, 12)
-        else:
-            total = _squares(flat, start, wide, current, r * 16, c * 16, weights, 20)
-        variance = np.float32(total) / np.float32(64) / area
+        total = _absolute16(flat, start, wide, current, top, left) if rough else _squares16(flat, start, wide, current, top, left)
+    mean = np.float32(total) / np.float32(64) / area
+    variance = SPREAD * mean * mean if rough else mean
     return INHERITED * area / np.float32(2) * np.log2(np.float32(1) + np.float32(2 * 0.6931471805599453) * multiplier * variance)
 
 
@@ -145,16 +166,15 @@ def _around(field, r, c):
 
 
 @kernel(
-    "void(u1[:,:,:,::1], i4[::1], u1[:,::1], i4[::1], i8, i4[:,:,::1], i4[:,:,:,::1], b1, i4[:,::1], i8[::1], f4, b1, f4[::1], i4[:,:,::1])"
+    "void(i8, i8, u1[:,:,:,::1], i4[::1], u1[:,::1], i8, i4[:,:,::1], i4[:,:,:,::1], b1, i4[:,::1], i8[::1], f4, b1, f4[::1], i4[:,:,::1])"
 )
 def refine(
-    planes: Array, order: Array, current: Array, weights: Array, block: int, field: Array, extra: Array, followed: bool, ring: Array, steps: Array,
+    first: int, last: int, planes: Array, order: Array, current: Array, block: int, field: Array, extra: Array, followed: bool, ring: Array, steps: Array,
     multiplier: float, rough: bool, logarithms: Array, out: Array,
 ) -> None:  # fmt: skip
-    """The best of the field itself, of what its neighbours tell, if `followed`, of `extra` (K, 3, h, w), and of rings around what is best so far.
+    """For some rows of blocks the best of the field itself, of what its neighbours tell, if `followed`, of `extra` (K, 3, h, w), and of rings around what is best so far.
 
     Args:
-        weights: what errors of a window's lines count, in eighths.
         ring: moves, (M, 2).
         steps: by which they are multiplied, one after the other.
         multiplier: the Lagrangian.
@@ -164,7 +184,7 @@ def refine(
     """
     flat, shape = planes.reshape(-1), planes.shape
     offered = np.empty((6 + len(extra), 3), np.int64)
-    for r in range(field.shape[1]):
+    for r in range(first, last):
         for c in range(field.shape[2]):
             near = _around(field, r, c)
             speeds = np.empty((2, 4), np.int64)
@@ -194,13 +214,13 @@ def refine(
                 if not known and (count > 1 or len(steps) == 0):
                     bits = _guess(dy - _displacement(vy, age), dx - _displacement(vx, age), age - mid, logarithms)
                     if bits < cost:
-                        bits += _worth(flat, shape, order, current, weights, block, r, c, dy, dx, age, multiplier, rough)
+                        bits += _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough)
                     if bits < cost:
                         best, cost = k, bits
             y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
             if count == 1 and len(steps):
                 bits = _guess(y - _displacement(vy, age), x - _displacement(vx, age), age - mid, logarithms)
-                cost = bits + _worth(flat, shape, order, current, weights, block, r, c, y, x, age, multiplier, rough)
+                cost = bits + _worth(flat, shape, order, current, block, r, c, y, x, age, multiplier, rough)
             middle_y, middle_x = _displacement(vy, age), _displacement(vx, age)
             for step in steps:
                 top, left = y, x
@@ -208,14 +228,14 @@ def refine(
                     dy, dx = top + ring[m, 0] * step, left + ring[m, 1] * step
                     bits = _guess(dy - middle_y, dx - middle_x, age - mid, logarithms)
                     if bits < cost:
-                        bits += _worth(flat, shape, order, current, weights, block, r, c, dy, dx, age, multiplier, rough)
+                        bits += _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough)
                     if bits < cost:
                         y, x, cost = dy, dx, bits
             out[0, r, c], out[1, r, c], out[2, r, c] = y, x, age
 
 
-@kernel("void(u1[:,:,:,::1], i4[::1], u1[:,::1], i4[::1], i8[::1], i4[:,:,::1], i8, f4, f4[:,::1])")
-def errors(planes: Array, order: Array, current: Array, weights: Array, where: Array, fields: Array, columns: int, multiplier: float, out: Array) -> None:
+@kernel("void(u1[:,:,:,::1], i4[::1], u1[:,::1], i8[::1], i4[:,:,::1], i8, f4, f4[:,::1])")
+def errors(planes: Array, order: Array, current: Array, where: Array, fields: Array, columns: int, multiplier: float, out: Array) -> None:
     """Bits that the errors of some 8×8 blocks are worth, by their numbers in rows of `columns`: vectors (K, 3, n) -> (K, n)."""
     flat, shape = planes.reshape(-1), planes.shape
     for n in range(len(where)):
@@ -229,18 +249,18 @@ def errors(planes: Array, order: Array, current: Array, weights: Array, where: A
             if known >= 0:
                 out[k, n] = out[known, n]
             else:
-                out[k, n] = _worth(flat, shape, order, current, weights, 8, r, c, dy, dx, age, multiplier, False)
+                out[k, n] = _worth(flat, shape, order, current, 8, r, c, dy, dx, age, multiplier, False)
 
 
-@kernel("void(f4[:,::1], f4[:,::1], i8, i4[:,:,::1])")
-def coarse(small: Array, past: Array, radius: int, out: Array) -> None:
-    """Full search of 4×4 blocks (h, w) within `radius`, of pictures at a quarter of the resolution; `past` has as much around it, repeated. Vectors (2, h, w) are in its samples."""
+@kernel("void(i8, i8, f4[:,::1], f4[:,::1], i8, i4[:,:,::1])")
+def coarse(first: int, last: int, small: Array, past: Array, radius: int, out: Array) -> None:
+    """Full search of some rows of 4×4 blocks (h, w) within `radius`, of pictures at a quarter of the resolution; `past` has as much around it, repeated. Vectors (2, h, w) are in its samples."""
     rows, columns = len(small) // 4, small.shape[1] // 4
     error, least = np.empty((rows, columns), np.float32), np.full((rows, columns), np.inf, np.float32)
     line = np.empty(small.shape[1], np.float32)
     for dy in range(2 * radius + 1):
         for dx in range(2 * radius + 1):
-            for r in range(rows):
+            for r in range(max(0, first - 1), min(rows, last + 1)):
                 line[:] = 0
                 for i in range(4):
                     now, then = small[4 * r + i], past[4 * r + i + dy, dx : dx + small.shape[1]]
@@ -249,7 +269,7 @@ def coarse(small: Array, past: Array, radius: int, out: Array) -> None:
                 for c in range(columns):
                     error[r, c] = (line[4 * c] + line[4 * c + 1] + line[4 * c + 2] + line[4 * c + 3]) * np.float32(1 / 16)
             price = np.float32(0.02) * np.float32(abs(dy - radius) + abs(dx - radius))
-            for r in range(rows):
+            for r in range(first, last):
                 for c in range(columns):
                     total, count = np.float32(0), 0
                     for y in range(max(0, r - 1), min(rows, r + 2)):

@@ -8,8 +8,23 @@ from torch import Tensor
 
 from models.arrays import Array
 from models.kernels import passes, pictures
+from models.kernels.threads import spread
 from models.picture import Planes
 from models.presets import PICTURE
+
+
+AT_ONCE = 1 << 18
+"""Samples of a pass that are worth a thread of their own."""
+
+
+def _pass(kernel: Callable[..., None], *arguments: Array | float) -> None:
+    """Do a pass, of which arrays (n, C) are given by rows and all else as it is."""
+    count, channels = next(x.shape for x in arguments if isinstance(x, np.ndarray) and x.ndim == 2)
+    if count * channels < 2 * AT_ONCE:
+        kernel(*arguments)
+    else:
+        cut = [isinstance(x, np.ndarray) and x.ndim == 2 for x in arguments]
+        spread(count, lambda first, last: kernel(*(x[first:last] if c else x for x, c in zip(arguments, cut))), max(1, AT_ONCE // channels))
 
 
 class Reader:
@@ -21,7 +36,7 @@ class Reader:
     def __call__(self, x: Tensor) -> Tensor:
         """Activations."""
         activations = empty(x.shape, torch.uint8)
-        passes.read(rows(x), self.scale, self.low, rows(activations))
+        _pass(passes.read, rows(x), self.scale, self.low, rows(activations))
         return activations
 
 
@@ -49,14 +64,14 @@ def empty(shape: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:
 def add(x: Tensor, y: Tensor) -> Tensor:
     """x of a stream, plus y rounded to it."""
     out = empty(x.shape)
-    passes.add(rows(x), rows(y), rows(out))
+    _pass(passes.add, rows(x), rows(y), rows(out))
     return out
 
 
 def add_and_read(x: Array, y: Tensor, reader: Reader) -> Tensor:
     """Add y to x (n, C), in steps; and read the sums."""
     activations = empty(y.shape, torch.uint8)
-    passes.add_and_read(x, rows(y), reader.scale, reader.low, rows(activations))
+    _pass(passes.add_and_read, x, rows(y), reader.scale, reader.low, rows(activations))
     return activations
 
 
@@ -64,14 +79,14 @@ def scale_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Array, Tens
     """x times the gains (1, C, 1, 1), in steps (n, C); and read."""
     given, activations = rows(x), empty(x.shape, torch.uint8)
     out = np.empty(given.shape, np.int16)
-    passes.scale_and_read(given, line(gain), reader.scale, reader.low, out, rows(activations))
+    _pass(passes.scale_and_read, given, line(gain), reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
 def add_change(x: Tensor, body: Array, last: Tensor, gain: Tensor, strength: Tensor, limit: float) -> Tensor:
     """x plus what blocks have changed of it: see `passes.add_change`."""
     out = empty(x.shape)
-    passes.add_change(rows(x), body, rows(last), line(gain), line(strength), limit, rows(out))
+    _pass(passes.add_change, rows(x), body, rows(last), line(gain), line(strength), limit, rows(out))
     return out
 
 
@@ -82,7 +97,7 @@ def split(parts: Sequence[Tensor]) -> Tensor:
     words = np.empty((batch * height * width, channels), "<u2")
     first = 0
     for part in parts:
-        passes.split(rows(part), first, words)
+        _pass(passes.split, rows(part), first, words)
         first += part.shape[1]
     return torch.from_numpy(words.view(np.uint8).reshape(batch, height, width, 2 * channels)).permute(0, 3, 1, 2)
 
@@ -91,7 +106,7 @@ def join(sums: Tensor, bias: Array) -> Tensor:
     """The halves of the sums of a `Wide` convolution, and its bias (C,): (B, 2·C, H, W) -> (B, C, H, W)."""
     batch, channels, height, width = sums.shape
     out = empty((batch, channels // 2, height, width))
-    passes.join(rows(sums), bias, rows(out))
+    _pass(passes.join, rows(sums), bias, rows(out))
     return out
 
 
@@ -108,7 +123,7 @@ def rectify_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Array, Te
     """What is positive of x times the gains (1, C, 1, 1), in steps (n, C); and read."""
     given, activations = rows(x), empty(x.shape, torch.uint8)
     out = np.empty(given.shape, np.int16)
-    passes.rectify_and_read(given, line(gain), reader.scale, reader.low, out, rows(activations))
+    _pass(passes.rectify_and_read, given, line(gain), reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
@@ -119,7 +134,7 @@ def read_parts(parts: Sequence[Tensor], reader: Reader) -> Tensor:
     first = 0
     for part in parts:
         after = first + part.shape[1]
-        passes.read_part(rows(part), reader.scale[first:after], reader.low, first, rows(activations))
+        _pass(passes.read_part, rows(part), reader.scale[first:after], reader.low, first, rows(activations))
         first = after
     return activations
 
@@ -128,7 +143,7 @@ def prior(parameters: Tensor, step: Tensor, offset: Tensor, limit: float) -> tup
     """Means and scales from parameters (B, 2·N, h, w): each (B, N, h, w)."""
     batch, channels, height, width = parameters.shape
     mean, scale = (empty((batch, channels // 2, height, width)) for _ in range(2))
-    passes.prior(rows(parameters), line(step), line(offset), limit, rows(mean), rows(scale))
+    _pass(passes.prior, rows(parameters), line(step), line(offset), limit, rows(mean), rows(scale))
     return mean, scale
 
 
