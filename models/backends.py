@@ -2,8 +2,7 @@
 
 All backends give the same numbers. `Float32` runs everywhere: every sum stays below 2^24, where float32 is exact whatever
 the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-bit products are summed in 32-bit integers;
-older ones saturate, which `choose_backend` finds out. `Products` is for layers so small that beginning a convolution
-takes longer than the sums.
+older ones saturate, which `choose_backend` finds out.
 """
 
 import math
@@ -11,26 +10,18 @@ import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.arrays import Array, array
-from models.kernels import usable
-
-if TYPE_CHECKING:
-    from models.kernels.tensors import Reader
+from models.kernels.tensors import Reader
 
 ACTIVATION = 255
 """The range of activations: they are bytes, from 0 or from -128 on."""
 EXACT_SUM = 1 << 24
 """Integers below this are exact in float32."""
-ANCHOR = 1.5 * 2.0**23
-"""Near this number float32 values lie 1 apart, so that adding it rounds, ties to even, and the lowest byte is the integer."""
-
 PACKINGS = 4
 """Sizes of inputs for which a layer has its weights packed, the latest ones."""
 
@@ -78,30 +69,6 @@ class Float32:
         return total if s.next is None else total.round_().clamp_(s.next, s.next + ACTIVATION)
 
 
-class Products:
-    """Integers held in arrays (C, n) of float32: 1×1 convolutions as matrix products, for a few places at a time."""
-
-    def __init__(self, sums: Sums):
-        self.sums = sums
-        self.weight = array(sums.weight * sums.unit[:, None, None, None])[:, :, 0, 0]
-        self.bias, self.scale = (array(vector)[:, None] for vector in (sums.bias * sums.unit, sums.scale))
-
-    def read(self, x: Array) -> Array:
-        """The integers that are summed, of any array (C, n) of float32."""
-        return self._integers(x * self.scale, self.sums.low)
-
-    def __call__(self, a: Array) -> Array:
-        """The convolution of what `read`, or a convolution that hands on, has given."""
-        total = self.weight @ a
-        total += self.bias
-        return total if self.sums.next is None else self._integers(total, self.sums.next)
-
-    def _integers(self, x: Array, low: int) -> Array:
-        np.rint(x, out=x)
-        np.maximum(x, low, out=x)
-        return np.minimum(x, low + ACTIVATION, out=x)
-
-
 class Int8:
     """Integers held in bytes, as their distance from the smallest; oneDNN sums, rescales and rounds in one pass.
 
@@ -126,13 +93,7 @@ class Int8:
         self.convolve = torch.ops.onednn.qconv2d_pointwise.default
         self.rest: tuple[Any, ...] = (sums.unit, zero, bias, *self.geometry, 1.0, 0, kind, "none", [], "")
         self.packed = lru_cache(maxsize=PACKINGS)(self._pack)
-        self.scale = sums.scale[:, None, None]
-        self.anchor = torch.full_like(self.scale, ANCHOR - sums.low)
-        self.reader: Reader | None = None
-        if usable():
-            from models.kernels.tensors import Reader
-
-            self.reader = Reader(sums.scale, sums.low)
+        self.reader = Reader(sums.scale, sums.low)
 
     def _pack(self, shape: torch.Size, threads: int) -> Tensor:
         return torch.ops.onednn.qconv_prepack(self.weight, self.unit, 1.0, self.middle, *self.geometry, list(shape))
@@ -142,9 +103,7 @@ class Int8:
 
     def read(self, x: Tensor) -> Tensor:
         """The integers that are summed, of any float32 tensor (B, C, H, W)."""
-        if self.reader:
-            return self.reader(x)
-        return torch.addcmul(self.anchor, x, self.scale).clamp_(ANCHOR, ANCHOR + ACTIVATION).view(torch.int32).to(torch.uint8)
+        return self.reader(x)
 
     def take(self, values: Tensor) -> Tensor:
         """The integers that are summed, of bytes, where the smallest a is 0."""

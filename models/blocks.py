@@ -1,16 +1,13 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from torch import Tensor, nn
 
 from models.arrays import Array
-from models.backends import Int8
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
-
-if TYPE_CHECKING:
-    from models.kernels.tensors import Reader
+from models.kernels import tensors
 
 
 class Block(nn.Module):
@@ -36,21 +33,13 @@ class Block(nn.Module):
 
     def advance(self, x: Array, activations: Tensor) -> Tensor:
         """In compiled passes: add the first half to x (H·W, C), in steps, which `activations` (1, C, H, W) were read from; returns what the second half is to add."""
-        from models.kernels import tensors
-
-        narrow, expand = cast(Int8, self.narrow.prepared), cast(Int8, self.expand.prepared)
-        activations = tensors.add_and_read(x, self.widen(self.spatial(narrow(activations))), cast("Reader", expand.reader))
-        return self.contract(expand(activations))
+        added = self.widen(self.spatial(self.narrow.on_bytes(activations)))
+        return self.contract(self.expand.on_bytes(tensors.add_and_read(x, added, self.expand.on_bytes.reader)))
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
         link(self.narrow, self.spatial, self.widen)
         link(self.expand, self.contract)
-
-
-def compiled(layer: Narrow) -> bool:
-    """Whether a layer works on bytes that compiled passes read."""
-    return isinstance(layer.prepared, Int8) and layer.prepared.reader is not None
 
 
 def down(inputs: int, outputs: int, relu: bool = False) -> Narrow:
@@ -89,6 +78,11 @@ class Stack(nn.Module):
         self.strength = RateGain(channels, -2.5, 0.0)
         self.grid = Grid()
 
+    @property
+    def blocks(self) -> list[Block]:
+        """In their order."""
+        return [cast(Block, block) for block in self.body]
+
     def change(self, x: Tensor, rate: Tensor) -> Tensor:
         """What the blocks add: (B, C, H, W) -> (B, C, H, W)."""
         x = self.gain(x, rate)
@@ -97,18 +91,16 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
-        if self.grid.exact and len(x) == 1 and compiled(self.body[0].narrow):
+        if len(x) == 1 and self.blocks[0].narrow.compiled:
             return self._passes(x, rate, limit.largest)
         return limit.clamp(x + self.change(x, rate))
 
     def _passes(self, x: Tensor, rate: Tensor, limit: float) -> Tensor:
         """The same in compiled passes."""
-        from models.kernels import tensors
-
         gain, strength = self.gain.vector(rate), self.strength.vector(rate)
-        readers = [block.narrow.prepared.reader for block in self.body]
-        out, activations = tensors.scale_and_read(x, gain, readers[0])
-        last = self.body[0].advance(out, activations)
-        for block, reader in zip(self.body[1:], readers[1:]):
-            last = block.advance(out, tensors.add_and_read(out, last, reader))
+        first, *others = self.blocks
+        out, activations = tensors.scale_and_read(x, gain, first.narrow.on_bytes.reader)
+        last = first.advance(out, activations)
+        for block in others:
+            last = block.advance(out, tensors.add_and_read(out, last, block.narrow.on_bytes.reader))
         return tensors.add_change(x, out, last, gain, strength, limit)

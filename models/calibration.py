@@ -9,7 +9,8 @@ from models.codec import Codec
 from models.exact import Convolution, Narrow
 from models.picture import Planes
 from models.presets import RATES
-from models.search import QUICK, Search
+from models.plan import QUICK
+from models.search import Search
 
 
 @torch.no_grad()

@@ -5,18 +5,18 @@ from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.codec import Codec
-from models.entropy import SymbolEncoder
+from models.entropy import SymbolDecoder, SymbolEncoder
+from models.exact import Narrow, layers
 from models.files import replacing
 from models.picture import Planes
 from models.presets import PRESETS
 from models.schedule import Stage
 from models.training import Progress, Report
+from models.warp import BLOCK
 
 SIDE = 128
 """Complexity is measured on a picture of 128×128 luma samples; a fully convolutional network costs the same per pixel on any."""
@@ -53,24 +53,18 @@ class History:
     began: str | None = None  # the weights that training began with; None: a block transform
 
 
-class _Zeros:
-    """In place of an entropy decoder: every symbol is zero."""
-
-    def take(self, indexes: np.ndarray) -> np.ndarray:
-        return np.zeros_like(indexes)
-
-    def read(self, indexes: Tensor) -> Tensor:
-        return torch.zeros_like(indexes)
-
-
 @torch.no_grad()
 def complexity(preset: str) -> Complexity:
-    """Count the operations of a preset's networks while they code a small grey picture, on the CPU."""
+    """Count the multiplications of a preset's convolutions while they code a small grey picture, on the CPU."""
     with torch.random.fork_rng([]):
         codec = Codec(PRESETS[preset]).eval()
     grey = Planes(*(torch.full((1, 1, side, side), 128.0) for side in (SIDE, SIDE // 2, SIDE // 2)))
     rate = torch.tensor([32])
-    state = codec.decode_keyframe(SIDE, SIDE, rate, _Zeros())
+    first, second = SymbolEncoder(), SymbolEncoder()
+    state = codec.encode_keyframe(grey, rate, first)
+    codec.encode_frame(grey, state, rate, state.vectors, False, second)
+    keyframe, frame = (SymbolDecoder(coder.finish(), codec.symbols(SIDE, SIDE)) for coder in (first, second))
+    vectors = sum(layer.weight.numel() for _, layer in layers(codec.motion.estimators[0], Narrow)) / BLOCK**2 / 1000  # in loops of their own
 
     def kmac(run: Callable[[], object]) -> float:
         with FlopCounterMode(display=False) as counter:
@@ -79,9 +73,9 @@ def complexity(preset: str) -> Complexity:
 
     return Complexity(
         keyframe_encoder=kmac(lambda: codec.encode_keyframe(grey, rate, SymbolEncoder())),
-        keyframe_decoder=kmac(lambda: codec.decode_keyframe(SIDE, SIDE, rate, _Zeros())),
-        encoder=kmac(lambda: codec.encode_frame(grey, state, rate, state.vectors, False, SymbolEncoder()).finish(True)),
-        decoder=kmac(lambda: codec.decode_frame(state, rate, False, _Zeros()).finish(True)),
+        keyframe_decoder=kmac(lambda: codec.decode_keyframe(SIDE, SIDE, rate, keyframe)),
+        encoder=vectors + kmac(lambda: codec.encode_frame(grey, state, rate, state.vectors, False, SymbolEncoder()).finish(True)),
+        decoder=vectors + kmac(lambda: codec.decode_frame(state, rate, False, frame).finish(True)),
         enhancer=kmac(lambda: codec.enhancer(state.picture, state.context, state.picture, rate, rate)),
     )
 

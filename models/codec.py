@@ -11,19 +11,22 @@ from torch import Tensor, nn
 
 from models.backends import Float32, choose_backend
 from models.blocks import Block
-from models.entropy import SymbolSink, SymbolSource
+from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Exact, ExactLayer, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
+from models.kernels import tensors
 from models.latent import Prior, Refine
-from models.motion import VECTOR_SYMBOLS, Estimator, Motion, Step
+from models.motion import Estimator, Motion
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.refinement import Refinement
-from models.search import QUICK, References, Search
+from models.plan import QUICK
+from models.search import Pricing, References, Search
 from models.stages import staged
+from models.steps import MOST_SYMBOLS
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
 
@@ -114,7 +117,7 @@ class Codec(nn.Module):
         for module in self.modules():
             if isinstance(module, Block | Estimator):
                 module.link()
-        for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers
+        for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers, which a search on a GPU uses
             layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
         self.motion.prepare()
 
@@ -133,7 +136,7 @@ class Codec(nn.Module):
     def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool | Tensor, search: Search) -> Trained:
         """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on, `refresh` is for all samples."""
         with torch.no_grad():
-            vectors, _ = self.search(search, picture, state, rate)
+            vectors = self.search(search, picture, state, rate)
             reference = self.inter.grid(to_features(compensate(state.pictures[: search.references.count], vectors)))
         motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
         memory = self._memory(state, vectors, reference, refresh)
@@ -162,7 +165,7 @@ class Codec(nn.Module):
         """The most symbols that a frame of an aligned size can have: y, z, and those of every vector."""
         y = self.preset.latent * (height // 16) * (width // 16)
         z = self.preset.hyper * -(-height // 64) * -(-width // 64)
-        return y + z + VECTOR_SYMBOLS * (height // 8) * (width // 8)
+        return y + z + MOST_SYMBOLS * (height // 8) * (width // 8)
 
     @cached_property
     def floating(self) -> "Codec":
@@ -178,32 +181,21 @@ class Codec(nn.Module):
         refine = self._refine(refinement, picture, rate, self.floating.intra.decoded) if refinement else None
         return self._keyframe(self.intra.latent.encode(y, None, rate, coder, refine), rate)
 
-    def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolSource) -> State:
+    def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolDecoder) -> State:
         """Read a keyframe of an aligned size in luma samples."""
         return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
 
     @staged("motion search")
-    def search(self, search: Search, picture: Planes, state: State, rate: Tensor, older: Sequence[int] | None = None) -> tuple[Tensor, list[Step]]:
-        """Vectors for a P-frame, found by `search`, also in pictures of the ages `older`, by default in all; and the steps of coding them, where it has been through these."""
-        past, steps = [picture.y for picture in state.pictures], []
-
-        def coder(field: Tensor) -> Iterator[Step]:
-            for step in self.motion.steps(field, state.vectors, state.context, rate):
-                steps.append(step)
-                yield step
-
-        if search.references.compiled_for(state.vectors):
-            told = (lambda field: self.motion.told(field[None], state.vectors.numpy(), state.context, rate)) if search.plan.priced else None
-            return search(picture.y, past, state.vectors, rate, told, older), []
-        vectors = search(picture.y, past, state.vectors, rate, coder if search.plan.priced else None, older)
-        return vectors, steps
+    def search(self, search: Search, picture: Planes, state: State, rate: Tensor, older: Sequence[int] | None = None) -> Tensor:
+        """Vectors for a P-frame, found by `search`, also in pictures of the ages `older`, by default in all."""
+        past = [picture.y for picture in state.pictures]
+        return search(picture.y, past, state.vectors, rate, Pricing(self.motion, state.vectors, state.context, rate), older)
 
     def encode_frame(
-        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, steps: Sequence[Step[Tensor]] = (),
-        refinement: Refinement | None = None,
-    ) -> "Unfiltered":  # fmt: skip
-        """Write a P-frame with the given vectors, whose steps may be known; what remains to decide is the filter. Refinement takes it to be on."""
-        self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
+        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, refinement: Refinement | None = None
+    ) -> "Unfiltered":
+        """Write a P-frame with the given vectors; what remains to decide is the filter. Refinement takes it to be on."""
+        self.motion.encode(vectors, state.vectors, state.context, rate, coder)
         reference, context = self._predict(state, rate, vectors, refresh)
         y = self.inter.analyse(to_features(picture), reference, context, rate)
         refine = self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference) if refinement else None
@@ -220,7 +212,7 @@ class Codec(nn.Module):
 
         return refine
 
-    def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolSource) -> "Unfiltered":
+    def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
         """Read a P-frame, up to the filter."""
         vectors = self.motion.decode(state.vectors, state.context, rate, coder)
         reference, context = self._predict(state, rate, vectors, refresh)
@@ -234,8 +226,7 @@ class Codec(nn.Module):
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
         used = state.pictures[: 1 + int(vectors[:, 2].max())]
-        moved = compensate(used, vectors)
-        reference = tensors().features(moved) if self.compiled(vectors) else self.inter.grid(to_features(moved))
+        reference = self._features(compensate(used, vectors))
         memory = self._memory(state, vectors, reference, refresh)
         return reference, self.inter.predict(reference, memory, rate)
 
@@ -246,17 +237,17 @@ class Codec(nn.Module):
             return torch.where(refresh, fresh, self.inter.grid(warp_context(state.context, vectors)).to(fresh.dtype))
         if refresh:
             return self.inter.refresh(reference.to(state.context.dtype))
-        if self.compiled(vectors) and not torch.is_grad_enabled():
-            return tensors().warp(state.context, vectors)
+        if self._compiled:
+            return tensors.warp(state.context, vectors)
         return self.inter.grid(warp_context(state.context, vectors))
 
-    def compiled(self, vectors):
-        return len(vectors) == 1 and self.inter.residual.compiled
+    def _features(self, moved: Planes) -> Tensor:
+        return tensors.features(moved) if self._compiled else self.inter.grid(to_features(moved))
 
-
-def tensors():
-    from models.kernels import tensors
-    return tensors
+    @property
+    def _compiled(self) -> bool:
+        """Whether layers work on bytes, and what is between them in compiled passes."""
+        return self.inter.residual.compiled and not torch.is_grad_enabled()
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar, cast, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arrays import Array
 from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums
-from models.kernels import usable
+from models.kernels import tensors
 from models.presets import RATES
 
 STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
@@ -121,10 +119,6 @@ class Grid(Exact):
             return rounded(x, 2.0**self.bits, -self.limit, self.limit) * 2.0**-self.bits
         return (x.float() + self.anchor).sub_(self.anchor).clamp_(-self.largest, self.largest)
 
-    def array(self, x: Array) -> Array:
-        """The exact form for an array of float32."""
-        return np.minimum(np.maximum((x + np.float32(self.anchor)) - np.float32(self.anchor), -self.largest), self.largest)
-
     def clamp(self, x: Tensor) -> Tensor:
         """The same for an x that is on the grid, but may be too large."""
         return x.clamp(-self.largest, self.largest) if self.exact else x
@@ -175,13 +169,13 @@ class Convolution(Exact):
         """Choose the exponents of the weights."""
         raise NotImplementedError
 
-    def _sums(self) -> Sums:
+    def sums(self) -> Sums:
         """What the exact form sums up."""
         raise NotImplementedError
 
     def _check(self) -> None:
         """Refuse integers whose sums are not proved to be exact."""
-        if (self._sums().reach() >= EXACT_SUM).any():
+        if (self.sums().reach() >= EXACT_SUM).any():
             raise RangeError("sums of a layer could reach 2^24")
 
 
@@ -232,6 +226,16 @@ class Narrow(Convolution):
         total = self.convolve(rounded(x, read, self.low, self.low + ACTIVATION), weight)
         return torch.addcmul(bias, total.float(), write)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it works on bytes, between compiled passes."""
+        return self.exact and isinstance(self.prepared, Int8)
+
+    @property
+    def on_bytes(self) -> Int8:
+        """Its prepared form, where `compiled`."""
+        return cast(Int8, self.prepared)
+
     def _prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights as integers, the bias, and the powers of two by which inputs and sums are multiplied."""
         reads, fraction = self.reads.float(), self.fraction.float()
@@ -246,7 +250,7 @@ class Narrow(Convolution):
         return reads[:, None, None, None] if self.groups > 1 else reads[:, None, None]
 
     def prepare(self, backend: Backend) -> None:
-        sums = self._sums()
+        sums = self.sums()
         for reader in self.reader:
             linked = replace(sums, unit=sums.unit * torch.exp2(-reader.reads.float()), next=reader.low)
             reader.fed = bool((linked.reach() < EXACT_SUM).all())
@@ -254,7 +258,7 @@ class Narrow(Convolution):
         self.prepared = backend(sums)
 
     @torch.no_grad()
-    def _sums(self) -> Sums:
+    def sums(self) -> Sums:
         weight, bias, read, write = self._prepare()
         return Sums(weight, (bias / write).flatten(), write.flatten(), read.flatten(), self.low, None, self.stride, self.padding, self.groups)
 
@@ -291,7 +295,7 @@ class Narrow(Convolution):
         self.calibrate(WEIGHT, self._absorbed(self.reads.float()))
 
     def integers(self) -> dict[str, Tensor]:
-        sums = self._sums()
+        sums = self.sums()
         return {"weight": sums.weight.to(torch.int8), "bias": sums.bias.int(), "reads": self.reads.clone(), "fraction": self.fraction.clone()}
 
     @torch.no_grad()
@@ -326,8 +330,8 @@ class Wide(Convolution):
 
     @property
     def compiled(self) -> bool:
-        """Whether it works in compiled passes."""
-        return self.exact and self.prepared is not None and isinstance(self.prepared[0], Int8) and self.prepared[0].reader is not None
+        """Whether it works on bytes, in compiled passes."""
+        return self.exact and self.prepared is not None and isinstance(self.prepared[0], Int8)
 
     def forward(self, *parts: Tensor) -> Tensor:
         """In float, or exactly: a stream tensor. Inputs may come in parts, that are to lie side by side."""
@@ -340,7 +344,7 @@ class Wide(Convolution):
             weight = self._weight() * torch.exp2(-self.fraction.float())[:, None, None, None]
             with torch.autocast(x.device.type, enabled=False):
                 return self.grid.add(self._bias(), self.convolve(x.float(), weight))
-        kernel, bias = self.prepared if self.prepared is not None else (Float32(self._sums()), self._bias())
+        kernel, bias = self.prepared if self.prepared is not None else (Float32(self.sums()), self._bias())
         shifted = torch.add(x, self.grid.anchor + 8.0 + 2.0**-5).permute(0, 2, 3, 1).contiguous()  # the lowest 16 bits are 2^15 + 2^7 + x
         pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
         high, low = kernel(kernel.take(pairs.permute(0, 3, 1, 2))).chunk(2, 1)
@@ -348,8 +352,6 @@ class Wide(Convolution):
 
     def _passes(self, parts: Sequence[Tensor]) -> Tensor:
         """In compiled passes."""
-        from models.kernels import tensors
-
         kernel, bias = cast(tuple[Int8, Tensor], self.prepared)
         join = tensors.join_shuffled if self.shuffles else tensors.join
         return join(kernel(tensors.split(parts)), tensors.line(bias))
@@ -361,7 +363,7 @@ class Wide(Convolution):
         return (rounded(self.bias, 2.0**STREAM_BITS, -STREAM_LIMIT, STREAM_LIMIT) * 2.0**-STREAM_BITS)[:, None, None]
 
     @torch.no_grad()
-    def _sums(self) -> Sums:
+    def sums(self) -> Sums:
         """Σ 256·u·h, then the rest of T: (2·outputs, 2·inputs, 1, 1)."""
         weight = self._weight().flatten(1)
         u = ((weight + 64) / 128).floor()
@@ -373,8 +375,8 @@ class Wide(Convolution):
         return Sums(weight, bias, torch.cat([256 * unit, unit]), ones, 0, None, 1, 0, 1)
 
     def prepare(self, backend: Backend) -> None:
-        sums, bias = self._sums(), self._bias().detach()
-        if self.shuffles and backend is Int8 and usable():  # channels of one corner together
+        sums, bias = self.sums(), self._bias().detach()
+        if self.shuffles and backend is Int8:  # channels of one corner together
             order = torch.arange(self.out_channels).view(-1, 4).t().flatten()
             both = torch.cat([order, self.out_channels + order])
             sums, bias = replace(sums, weight=sums.weight[both], bias=sums.bias[both], unit=sums.unit[both]), bias[order]
@@ -382,7 +384,7 @@ class Wide(Convolution):
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)
-        while (over := (self._sums().reach() >= EXACT_SUM).view(2, -1).any(0)).any():
+        while (over := (self.sums().reach() >= EXACT_SUM).view(2, -1).any(0)).any():
             self.fraction -= over.to(torch.int8)
 
     def integers(self) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.blocks import Stack, down, up
 from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
 from models.filters import ContextFilter
+from models.kernels import tensors
 from models.latent import Latent
 from models.picture import Planes, to_planes
 from models.presets import PICTURE, Preset
@@ -89,8 +90,6 @@ class Inter(nn.Module):
     @staged("reconstruction")
     def _passes(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
         """The same in compiled passes."""
-        from models.kernels import tensors
-
         x = self.head(context, rate)
         return tensors.released(self.residual(x), detail, reference, self.release(x))
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Block, compiled, down, up
-from models.entropy import SKIP, TOO_MANY, Source, SymbolDecoder, SymbolSink, SymbolSource, integers, laplace_bits, scale_index
+from models.blocks import Block, down, up
+from models.entropy import SKIP, TOO_MANY, SymbolDecoder, SymbolSink, integers, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
+from models.kernels import coding, tensors
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
 
@@ -90,7 +91,7 @@ class Latent(nn.Module):
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
         x = self.hyper_decoder(z)[..., :height, :width]
-        if len(x) == 1 and self.grid.exact and compiled(self.fuse):
+        if len(x) == 1 and self.fuse.compiled:
             return self._prior(x, context, rate)
         if self.temporal is not None:
             x = torch.cat([x, self.temporal(context)], 1)
@@ -100,13 +101,11 @@ class Latent(nn.Module):
 
     def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor) -> Prior:
         """The same from what z says, in compiled passes."""
-        from models.kernels import tensors
-
         parts = [hyper] if self.temporal is None else [hyper, self.temporal(context)]
-        x = self.fuse.prepared(tensors.read_parts(parts, self.fuse.prepared.reader))
-        x, activations = tensors.rectify_and_read(x, self.fuse_gain.vector(rate), self.refine.narrow.prepared.reader)
+        fused = self.fuse.on_bytes(tensors.read_parts(parts, self.fuse.on_bytes.reader))
+        x, activations = tensors.rectify_and_read(fused, self.fuse_gain.vector(rate), self.refine.narrow.on_bytes.reader)
         last = self.refine.advance(x, activations)
-        parameters = self.parameters_out.prepared(tensors.add_and_read(x, last, self.parameters_out.prepared.reader))
+        parameters = self.parameters_out.on_bytes(tensors.add_and_read(x, last, self.parameters_out.on_bytes.reader))
         return Prior(*tensors.prior(parameters, self.step.vector(rate), self.scale_offset.vector(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,14 +134,14 @@ class Latent(nn.Module):
         return self._decoded(symbols, prior, rate)
 
     @staged("latent")
-    def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolSource) -> Tensor:
+    def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolDecoder) -> Tensor:
         """Read z and y (N, height, width) of one frame; returns ŷ."""
         channels = self.hyper_scale.knots.shape[1]
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
         z = coder.read(index).float()
         prior = self.prior(z, context, rate, height, width)
-        if isinstance(coder, SymbolDecoder) and coder.source and len(z) == 1 and compiled(self.fuse):
-            return self._read(coder.source, prior, rate)
+        if self.fuse.compiled:
+            return self._read(coder, prior, rate)
         indexes = integers(scale_index(prior.scale))
         coded = np.flatnonzero(indexes >= SKIP)
         symbols = np.zeros(len(indexes), np.float32)
@@ -151,13 +150,11 @@ class Latent(nn.Module):
         return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
 
     @staged("entropy coding")
-    def _read(self, source: Source, prior: Prior, rate: Tensor) -> Tensor:
+    def _read(self, coder: SymbolDecoder, prior: Prior, rate: Tensor) -> Tensor:
         """Read y by a compiled loop."""
-        from models.kernels import coding, tensors
-
         latent = tensors.empty(prior.mean.shape)
         values = (tensors.rows(prior.mean), tensors.rows(prior.scale), tensors.line(self.unstep.vector(rate)))
-        if not coding.read_latent(*source.arrays, *values, self.value.largest, tensors.rows(latent)):
+        if not coding.read_latent(*coder.source, *values, self.value.largest, tensors.rows(latent)):
             raise ValueError(TOO_MANY)
         return latent
 

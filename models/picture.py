@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.kernels import usable
-
 ALIGN = 16
 """Pictures are padded at the right and bottom to a multiple of this many luma samples."""
 
@@ -39,8 +37,9 @@ class Planes:
 
 def bordered(plane: Tensor, border: int = BORDER) -> Tensor:
     """A plane of 8 bits as bytes, with its border repeated: (B, C, H, W) -> (B, C, H + 2·border, W + 2·border)."""
-    if len(plane) == 1 and not plane.is_cuda and usable() and not torch.is_grad_enabled():
+    if not plane.is_cuda:
         from models.kernels import tensors
+
         return tensors.bordered(plane, border)
     return F.pad(plane, (border,) * 4, mode="replicate").to(torch.uint8)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from models.codec import Codec
 from models.picture import Planes
-from models.search import QUICK, Search
+from models.plan import QUICK
+from models.search import Search
 
 CAPACITY = 3072
 """Pictures that are kept, in all processes together; the oldest make room. One of 256×256 takes 0.8 MB."""
@@ -67,7 +68,7 @@ class Pool:
             if last is None:
                 state = codec.encode_keyframe(picture, rate, _Unwritten())
             else:
-                vectors, _ = codec.search(self.search, picture, last, rate)
+                vectors = codec.search(self.search, picture, last, rate)
                 state = codec.encode_frame(picture, last, rate, vectors, False, _Unwritten()).finish(filtered[t])
                 following = codec.moved(state.picture, last.picture, rates[t - 1])
                 self._keep(pictures[t - 1], last.picture, last.context, following, rates[t - 1], rate)

@@ -8,7 +8,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,25 +16,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.arrays import Array, array
-from models.backends import Float32, Int8, Sums, choose_backend
+from models.arrays import Array
 from models.fusion import fused_for_any_shape, fused_on_cpu
-from models.kernels import usable
-from models.kernels.threads import spread
-from models.motion import Place, Step, Told, order, pyramid
+from models.matching import Matching, fill_phases
+from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
+from models.plan import RING, THOROUGH, Plan
 from models.presets import lagrangian
+from models.steps import CodedStep, guessed_steps
+from models.taps import LUMA_TAPS
 from models.vectors import Prediction, displaced, velocity
-from models.warp import BLOCK, LUMA_TAPS, spaced
+from models.warp import BLOCK, spaced
 
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
 
 MARGIN = 40
 """Samples around the reference that blocks may be read from."""
-
-SPREAD = 1.6
-"""The variance that errors of a mean size are taken to have, in parts of that size's square; of a normal distribution π/2."""
 
 OVERLAP = 2
 """Samples around a block that its vector is judged by as well, less toward the outside: compensation overlaps, too."""
@@ -53,34 +51,6 @@ STEPS = (2, 1)
 
 OVERLAPS_BELOW = 30
 """The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""
-
-CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
-RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a search tries. Rings are given by their radii in quarter samples."""
-
-    sweeps: int  # how often vectors of 16×16 blocks are offered those of their neighbours, before they are refined
-    large: tuple[int, ...]  # rings around vectors of 16×16 blocks
-    older: tuple[int, ...]  # the same in older pictures, around where they would have been
-    small: tuple[int, ...]  # rings around vectors of 8×8 blocks
-    ring: tuple[tuple[int, int], ...]  # of these
-    passes: int  # how often 8×8 blocks are offered the vectors of their neighbours
-    priced: bool  # whether vectors are held against what they cost exactly, where that can be known
-    overlaps: int = 0  # how often vectors of 8×8 blocks are refined by errors as overlapped compensation makes them, up to some quality
-
-
-THOROUGH = Plan(4, (8, 4, 2, 1), (1,), (4, 2, 1), RING, 2, True)
-"""For encoding."""
-DEEP = replace(THOROUGH, overlaps=2)
-"""For slow encoding."""
-HASTY = Plan(1, (6, 2), (1,), (1,), CROSS, 1, True)
-"""For fast encoding."""
-QUICK = Plan(4, (6, 2), (4, 2, 1), (1,), CROSS, 1, False)
-"""For training, and where a decoder searches."""
-
 
 def neighbours(field: Tensor) -> Tensor:
     """The vectors above, below, left and right: (B, 3, h, w) -> (4, B, 3, h, w); the border repeats."""
@@ -124,27 +94,15 @@ class References:
         for picture in pictures:
             if not any(known is picture for known in self.slots):
                 free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
-                if self.compiled:
-                    from models.kernels import matching
-
-                    for plane, out in zip(picture[:, 0].numpy(), self.planes[free].numpy()):
-                        rest = np.ascontiguousarray(plane, np.float32), np.array(LUMA_TAPS, np.int32), MARGIN, out
-                        spread(out.shape[1], lambda first, last: matching.phases(first, last, *rest), 64)
-                    self.slots[free] = picture
-                    continue
-                self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
+                if picture.is_cuda:
+                    self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
+                else:
+                    for plane, out in zip(picture[:, 0].float().contiguous().numpy(), self.planes[free].numpy()):
+                        fill_phases(plane, out)
                 self.slots[free] = picture
         order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
         self.recent = [k for k in self.recent if k not in order] + order[::-1]
         self.order = _order(tuple(order), self.planes.device)
-
-    @property
-    def compiled(self) -> bool:
-        """Whether compiled loops search them."""
-        return usable() and not self.planes.is_cuda and self.planes.shape[1] == 1
-
-    def compiled_for(self, vectors):
-        return usable() and not vectors.is_cuda and len(vectors) == 1
 
     def forget(self) -> None:
         """Make the pictures of the next call anew."""
@@ -224,13 +182,6 @@ def _weights(window: int, device: torch.device) -> Tensor:
     return (line[:, None] * line).flatten()
 
 
-@lru_cache(maxsize=8)
-def _weigh(window: int, device: torch.device) -> Float32 | Int8:
-    """The weighted sum of the bytes of a window, as a convolution of them as channels; exact."""
-    weights, one = _weights(window, device), torch.ones(1, device=device)
-    return choose_backend(device)(Sums(weights[None, :, None, None], 0 * one, one / 64, torch.ones_like(weights), 0, None, 1, 0, 1))
-
-
 @fused_for_any_shape
 def _worth(variance: Tensor, count: int | Tensor, multiplier: Tensor) -> Tensor:
     """Bits that errors of `count` samples of this variance, (K, B, h, w), are worth."""
@@ -243,22 +194,12 @@ def _variances(found: Tensor, current: Tensor, weights: Tensor) -> Tensor:
     return (found.float() - current.float()).square_().flatten(-2) @ weights / weights.sum()
 
 
-def _rough_variances(found: Tensor, current: Tensor) -> Tensor:
-    """About the same, from absolute errors: bytes all the way, a few times as fast on a processor."""
-    *shape, window, _ = found.shape
-    errors = torch.maximum(found, current).sub_(torch.minimum(found, current)).view(-1, *shape[2:], window * window)
-    weigh = _weigh(window, found.device)
-    total = weigh(weigh.take(errors.permute(0, 3, 1, 2))).view(shape)
-    return SPREAD * (total / (window - 2 * OVERLAP) ** 2).square_()
-
-
 def vector_bits(difference: Tensor) -> Tensor:
     """A guess at the bits of vectors from their differences to the prediction: (..., 3, h, w) -> (..., h, w)."""
     distance = difference.abs().float()
     return 2 * torch.log2(1 + distance).sum(-3) + 3 * (distance.sum(-3) > 0)
 
 
-@fused_on_cpu
 def _coarse(current: Tensor, reference: Tensor, reach: int) -> Tensor:
     """Full search at a quarter of the resolution: (B, H, W) -> vectors (B, 2, H/16, W/16) in quarter samples."""
     small, past = (F.avg_pool2d(x[:, None], COARSE)[:, 0] for x in (current, reference))
@@ -297,6 +238,24 @@ class Guess:
         return vector_bits(self.place.difference(vectors))
 
 
+@dataclass(frozen=True)
+class Pricing:
+    """What vectors cost in the stream."""
+
+    motion: Motion
+    previous: Tensor  # vectors of the frame before, (B, 3, h, w)
+    context: Tensor  # of the frame before, (B, C, h, w)
+    rate: Tensor  # (B,)
+
+    def steps(self, field: Tensor) -> Iterator[Step]:
+        """As the field (B, 3, h, w) will be coded."""
+        return self.motion.steps(field, self.previous, self.context, self.rate)
+
+    def coded_steps(self, field: Array, k: int) -> Iterator[CodedStep]:
+        """The same of the field (3, h, w) of one sample, in compiled loops."""
+        return self.motion.coded_steps(field, self.previous[k : k + 1], self.context[k : k + 1], self.rate[k : k + 1])
+
+
 class Search:
     """Finds the vectors of a frame.
 
@@ -317,7 +276,7 @@ class Search:
         pictures: Sequence[Tensor],
         previous: Tensor,
         rate: Tensor,
-        coder: Callable[[Tensor], Iterator[Step]] | None = None,
+        pricing: Pricing | None = None,
         older: Sequence[int] | None = None,
     ) -> Tensor:
         """Vectors (B, 3, H/8, W/8) int32 that predict `current` from earlier pictures, all luma (B, 1, H, W) of 8 bits.
@@ -326,13 +285,33 @@ class Search:
             pictures: the newest first.
             previous: vectors of the frame before, for temporal candidates.
             rate: rate point of each sample, (B,); low qualities get smoother vectors.
-            coder: the steps in which a field will be coded, to know what its vectors cost; without it that is guessed.
+            pricing: what vectors cost; without it, or by a plan that is not priced, that is guessed.
             older: ages of the pictures that are searched beside the newest; by default all.
         """
-        plan = self.plan
         self.references.update(pictures)
-        if self.references.compiled and len(current) == 1 and not plan.overlaps:
-            return Compiled(self, current, pictures, rate)(previous, coder, older)
+        ages = [age for age in range(1, len(self.references)) if older is None or age in older]
+        pricing = pricing if self.plan.priced else None
+        if current.is_cuda:
+            return self._on_device(current, pictures, previous, rate, pricing, ages)
+        rings = np.array(RING, np.int32), np.array(self.plan.ring, np.int32)
+        overlaps = self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW
+        fields = []
+        for k, multiplier in enumerate(lagrangian(rate.double()).tolist()):
+            planes = current[k, 0].float().numpy(), pictures[0][k, 0].float().numpy(), self.references.planes[:, k].numpy(), self.references.order.numpy()
+            matching = Matching(*planes, multiplier, rings)
+            field = matching.match(previous[k].contiguous().numpy(), self.reach, self.plan, ages)
+            if not overlaps:
+                past = previous[k].contiguous().numpy()
+                matching.prune(field, pricing.coded_steps(field, k) if pricing else guessed_steps(field, past), PRICE)
+            fields.append(field)
+        found = torch.from_numpy(np.stack(fields))
+        return self._overlapping(found, windows(current[:, 0].float(), BLOCK), current, pictures, previous, rate, pricing) if overlaps else found
+
+    def _on_device(
+        self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None, ages: Sequence[int]
+    ) -> Tensor:
+        """The same for all blocks of all samples at once."""
+        plan = self.plan
         multiplier = lagrangian(rate.double()).float()
         plane = current[:, 0].float()
         field = _coarse(plane, pictures[0][:, 0].float(), self.reach)
@@ -342,16 +321,14 @@ class Search:
         moved = displaced(past, torch.zeros_like(field[:, 2:]))
         for _ in range(plan.sweeps):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             around = neighbours(field)
-            field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier, rough=True)
-        field = self._refine(large, field, [], plan.large, multiplier, rough=True)
+            field = self._refine(large, field, [centre(around).vectors, *around, torch.zeros_like(field), moved], (), multiplier)
+        field = self._refine(large, field, [], plan.large, multiplier)
         found: list[Tensor] = []  # in older pictures
-        for age in range(1, len(self.references)):
-            if older is not None and age not in older:
-                continue
-            ages = torch.full_like(field[:, 2:], age)
-            start = displaced(velocity(field), ages)
+        for age in ages:
+            same = torch.full_like(field[:, 2:], age)
+            start = displaced(velocity(field), same)
             extra = [past, torch.zeros_like(past), *(velocity(last) for last in found[-1:])]
-            found.append(self._refine(large, start, [displaced(speed, ages) for speed in extra], plan.older, multiplier, rough=True))
+            found.append(self._refine(large, start, [displaced(speed, same) for speed in extra], plan.older, multiplier))
         newest = field
         field = self._refine(large, field, found, (), multiplier)
         if found:
@@ -361,17 +338,22 @@ class Search:
         candidates = [*(torch.roll(field, shift, axis) for shift in (2, -2) for axis in (2, 3)), previous]
         if found:
             candidates += others
-        field = self._refine(small, field, candidates, plan.small, multiplier, rough=True)
+        field = self._refine(small, field, candidates, plan.small, multiplier)
         for _ in range(plan.passes):
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
-        field = field.clone(memory_format=torch.contiguous_format)
-        overlap = None
-        if plan.overlaps and float(rate.max()) < OVERLAPS_BELOW:
+        return self._overlapping(field.clone(memory_format=torch.contiguous_format), small, current, pictures, previous, rate, pricing)
+
+    def _overlapping(
+        self, field: Tensor, small: Tensor, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None
+    ) -> Tensor:
+        """Refine by errors as overlapped compensation makes them, if the plan says so, and prune."""
+        multiplier, overlap = lagrangian(rate.double()).float(), None
+        if self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW:
             overlap = Overlap(current, pictures, self.references)
-            for _ in range(plan.overlaps):
+            for _ in range(self.plan.overlaps):
                 self._settle(small, field, overlap, multiplier)
-        steps = coder(field) if coder else (Guess(place) for place in pyramid(field, previous))
+        steps = pricing.steps(field) if pricing else (Guess(place) for place in pyramid(field, previous))
         return self._prune(small, field, overlap, steps, multiplier)
 
     def _settle(self, current: Tensor, field: Tensor, overlap: Overlap, multiplier: Tensor) -> None:
@@ -414,13 +396,13 @@ class Search:
         errors = self._errors(current.flatten(1, 2).index_select(1, where)[:, None], fields, multiplier, rows, columns)
         return (errors + _worth(*overlap.variances(fields, held, rows, columns), multiplier)) / 2 if overlap else errors
 
-    def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor, rough: bool = False) -> Tensor:
-        """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far; `rough` says how errors are measured."""
+    def _refine(self, current: Tensor, field: Tensor, extra: list[Tensor], steps: tuple[int, ...], multiplier: Tensor) -> Tensor:
+        """The best of the field itself, the extra candidates, and rings of shrinking size around what is best so far."""
         expected = centre(neighbours(field))
 
         def best(fields: Tensor) -> Tensor:
             bits = vector_bits(expected.difference(fields))
-            return _best(fields, self._errors(current, fields, multiplier, rough=rough) + bits)
+            return _best(fields, self._errors(current, fields, multiplier) + bits)
 
         if extra:
             field = best(torch.stack([field, *extra]))
@@ -430,7 +412,7 @@ class Search:
         return field
 
     def _errors(
-        self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: Tensor | None = None, columns: Tensor | None = None, rough: bool = False
+        self, current: Tensor, fields: Tensor, multiplier: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
     ) -> Tensor:
         """Bits that the errors of blocks are worth: vectors (K, B, 3, h, w) -> (K, B, h, w).
 
@@ -438,17 +420,13 @@ class Search:
             current: the picture in windows, (B, h, w, window, window) uint8.
             multiplier: λ of each sample, (B,).
             rows, columns: which blocks these are, if not all: they broadcast to (h, w).
-            rough: measure by absolute errors; not on a GPU, which is not faster at them.
         """
         window, device = current.shape[-1], current.device
         rows = spaced(fields.shape[-2], 1, 0, device)[:, None] if rows is None else rows
         columns = spaced(fields.shape[-1], 1, 0, device) if columns is None else columns
         most = max(1, AT_ONCE // current.numel()) if device.type == "cpu" else len(fields)
         parts = (self.references.windows(part, window - 2 * OVERLAP, rows, columns) for part in fields.split(most))
-        if rough and device.type == "cpu":
-            variances = [_rough_variances(found, current) for found in parts]
-        else:
-            variances = [_variances(found, current, _weights(window, device)) for found in parts]
+        variances = [_variances(found, current, _weights(window, device)) for found in parts]
         return _worth(torch.cat(variances), (window - 2 * OVERLAP) ** 2, multiplier)
 
 
@@ -463,87 +441,3 @@ def _moves(ring: tuple[tuple[int, int], ...], step: int, device: torch.device) -
     """No move, then those of a ring: (K, 1, 3, 1, 1)."""
     moves = torch.tensor([(0, 0), *ring], dtype=torch.int32, device=device) * step
     return F.pad(moves, (0, 1))[:, None, :, None, None]
-
-
-class Compiled:
-    """The same search of one picture in compiled loops."""
-
-    def __init__(self, search: Search, current: Tensor, pictures: Sequence[Tensor], rate: Tensor):
-        from models.kernels import matching
-
-        self.kernels, self.search, self.plan = matching, search, search.plan
-        self.planes, self.order = search.references.planes[:, 0].numpy(), search.references.order.numpy()
-        self.plane, self.newest = current[0, 0].float().numpy(), pictures[0][0, 0].float().numpy()
-        self.current = np.pad(self.plane.astype(np.uint8), OVERLAP, mode="edge")
-        self.multiplier = np.float32(lagrangian(float(rate)))
-
-    def __call__(self, previous: Tensor, coder: Callable[[Array], Iterator[Told]] | None, older: Sequence[int] | None) -> Tensor:
-        plan, past = self.plan, np.ascontiguousarray(array(previous)[0])
-        field = self._coarse()
-        slow = past[:, ::2, ::2]
-        moved = _at(_speed(slow), 0)
-        for _ in range(plan.sweeps):
-            field = self._refine(16, field, [np.zeros_like(field), moved], followed=True, rough=True)
-        field = self._refine(16, field, steps=plan.large, rough=True)
-        found: list[Array] = []
-        for age in range(1, len(self.search.references)):
-            if older is not None and age not in older:
-                continue
-            start = _at(_speed(field), age)
-            extra = [_speed(slow), np.zeros_like(_speed(slow)), *(_speed(last) for last in found[-1:])]
-            found.append(self._refine(16, start, [_at(speed, age) for speed in extra], steps=plan.older, rough=True))
-        newest = field
-        field = self._refine(16, field, found)
-        if found:
-            field = self._refine(16, field, followed=True)
-        field, *others = (f.repeat(2, 1).repeat(2, 2) for f in (field, newest, *found))
-        candidates = [*(np.roll(field, shift, axis) for shift in (2, -2) for axis in (1, 2)), past]
-        field = self._refine(8, field, candidates + (others if found else []), steps=plan.small, rough=True)
-        for _ in range(plan.passes):
-            field = self._refine(8, field, followed=True)
-        self._prune(field, coder(field) if coder else (Told(cells, field.reshape(3, -1), past.reshape(3, -1)) for cells in order(field[None])))
-        return torch.from_numpy(field)[None]
-
-    def _coarse(self) -> Array:
-        height, width = self.plane.shape
-        small, past = (plane.reshape(height // COARSE, COARSE, width // COARSE, COARSE).mean((1, 3), dtype=np.float32) for plane in (self.plane, self.newest))
-        radius = self.search.reach // COARSE
-        field = np.zeros((3, height // 16, width // 16), np.int32)
-        rest = small, np.pad(past, radius, mode="edge"), radius, field[:2]
-        spread(field.shape[1], lambda first, last: self.kernels.coarse(first, last, *rest), 4)
-        field *= 4 * COARSE
-        return field
-
-    def _refine(self, block: int, field: Array, extra: Sequence[Array] = (), steps: tuple[int, ...] = (), followed: bool = False, rough: bool = False) -> Array:
-        out = np.empty_like(field)
-        offered = np.stack(extra) if extra else np.empty((0, *field.shape), np.int32)
-        ring = np.array(RING if block > BLOCK else self.plan.ring, np.int32)
-        rest = (
-            self.planes, self.order, self.current, block, field, offered, followed, ring,
-            np.array(steps, np.int64), self.multiplier, rough, _logarithms(), out,
-        )  # fmt: skip
-        spread(field.shape[1], lambda first, last: self.kernels.refine(first, last, *rest), 4)
-        return out
-
-    def _prune(self, field: Array, steps: Iterator[Told]) -> None:
-        for told in steps:
-            fields = told.offers
-            errors = np.empty((len(fields), fields.shape[2]), np.float32)
-            self.kernels.errors(
-                self.planes, self.order, self.current, told.cells.where, fields, field.shape[2], self.multiplier, errors
-            )
-            best = (errors + np.float32(PRICE) * told.bits(fields)).argmin(0)
-            field.reshape(3, -1)[:, told.cells.where] = fields[best, :, np.arange(len(best))].T
-
-
-def _speed(field: Array) -> Array:
-    return velocity(field[None])
-
-
-def _at(speed: Array, age: int) -> Array:
-    return displaced(speed, np.full_like(speed[:, :1], age))[0]
-
-
-@lru_cache(maxsize=1)
-def _logarithms() -> Array:
-    return np.log2(1 + np.arange(1 << 12)).astype(np.float32)

@@ -43,19 +43,28 @@ class Tables:
         """The first symbol of each table, (129,) int32."""
         return np.array(self.offsets, np.int32)
 
-    @cached_property
-    def costs(self) -> np.ndarray:
-        """The bits of every symbol of every table in a row, float32; an escape's value is not counted."""
-        parts = [PRECISION - np.log2(np.maximum(np.diff(line, append=line[-1]), 1)) for line in self.cumulative]
-        return np.concatenate(parts).astype(np.float32)
+    # For compiled loops, where one table follows another:
 
     @cached_property
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For compiled loops: all cumulative frequencies in a row, where each table begins, and for every 256th frequency of each the symbol it falls to (129·256,)."""
-        whole = np.concatenate(self.cumulative).astype(np.int32)
-        begins = np.cumsum([0, *self.lengths[:-1]]).astype(np.int32)
-        buckets = [np.searchsorted(line, np.arange(0, 1 << PRECISION, 256), "right") - 1 for line in self.cumulative]
-        return whole, begins, np.concatenate(buckets).astype(np.uint16)
+    def flat(self) -> np.ndarray:
+        """The cumulative frequencies, int32."""
+        return np.concatenate(self.cumulative).astype(np.int32)
+
+    @cached_property
+    def begins(self) -> np.ndarray:
+        """Where each table begins, (129,) int32."""
+        return np.cumsum([0, *self.lengths[:-1]]).astype(np.int32)
+
+    @cached_property
+    def buckets(self) -> np.ndarray:
+        """The symbol that every 256th frequency of each table falls to, (129·256,) uint16."""
+        return np.concatenate([np.searchsorted(line, np.arange(0, 1 << PRECISION, 256), "right") - 1 for line in self.cumulative]).astype(np.uint16)
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """The bits of every symbol, float32; an escape's value is not counted."""
+        parts = [PRECISION - np.log2(np.maximum(np.diff(line, append=line[-1]), 1)) for line in self.cumulative]
+        return np.concatenate(parts).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -38,7 +38,8 @@ from models.presets import PRESETS, RATES, lagrangian
 from models.quality import distortion, psnr
 from models.recording import Recording
 from models.schedule import Stage, select
-from models.search import QUICK, THOROUGH, Search
+from models.plan import QUICK, THOROUGH
+from models.search import Search
 from models.weights import Contents, restore
 from models.widening import widen
 

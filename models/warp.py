@@ -6,44 +6,19 @@ Positions outside a picture repeat its border.
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.fusion import fused_on_cpu
-from models.kernels import usable
-from models.kernels.threads import spread
+from models.kernels import tensors
 from models.picture import BORDER, Planes
 from models.stages import staged
+from models.taps import CHROMA_TAPS, LUMA_TAPS
 from models.vectors import displacement, velocity
 
 BLOCK = 8
 """Luma samples of a block's side; the chroma block is half of it."""
-
-LUMA_TAPS = (
-    (0, 0, 0, 64, 0, 0, 0, 0),
-    (-1, 4, -10, 58, 17, -5, 1, 0),
-    (-1, 4, -11, 40, 40, -11, 4, -1),
-    (0, 1, -5, 17, 58, -10, 4, -1),
-)
-"""Quarter-sample interpolation of ITU-T H.265, 8.5.3.3.3.2; every row sums to 64."""
-
-CHROMA_TAPS = (
-    (0, 64, 0, 0),
-    (-2, 58, 10, -2),
-    (-4, 54, 16, -2),
-    (-6, 46, 28, -4),
-    (-4, 36, 36, -4),
-    (-4, 28, 46, -6),
-    (-2, 16, 54, -4),
-    (-2, 10, 58, -2),
-)
-"""Eighth-sample interpolation of ITU-T H.265, 8.5.3.3.3.3."""
-
-AT_ONCE = 1 << 13
-"""Blocks times their size in samples that a processor compensates at a time, so that they stay in its caches."""
-
 
 @lru_cache(maxsize=8)
 def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device) -> Tensor:
@@ -68,7 +43,7 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     """Planes predicted from overlapped blocks of N pictures: (N, B, P, H + 2·border, W + 2·border) uint8 -> (B, P, H, W), in exact multiples of 2^-14.
 
     Every block predicts a window that reaches half a block beyond it on all sides; windows are weighted and added.
-    A ring of blocks around the picture repeats those at the border. A processor works on some rows of blocks at a time.
+    A ring of blocks around the picture repeats those at the border. This is for a GPU.
     """
     pictures, batch, count, tall, wide = planes.shape
     parts = len(taps).bit_length() - 1  # a whole sample is 2^parts units of the vectors
@@ -87,33 +62,18 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     phases = ring[:, :2] & ((1 << parts) - 1)
     filters, weights = _filters(taps, size, planes.device), _weights(block, count, planes.device)
 
-    def windows(some: slice) -> Tensor:
-        """What blocks of some rows predict, weighted: (B, rows, w + 2, 2, block, P, 2, block)."""
-        lines = start[:, some].reshape(-1, 1) + beside.view(-1)
-        read = samples.index_select(0, lines.view(-1)).view(-1, line, count * line).float()
-        vertical, horizontal = (filters.index_select(0, phase[:, some].reshape(-1)) for phase in phases.unbind(1))  # (K, size, line)
-        with torch.autocast(planes.device.type, enabled=False):  # integers below 2^24: exact in float32
-            found = torch.bmm(torch.bmm(vertical, read).view(-1, size * count, line), horizontal.mT)
-        return found.view(-1, weights.numel()).mul_(1 / 64).round_().mul_(weights).view(batch, -1, columns, 2, block, count, 2, block)
-
-    whole = torch.empty(batch, count, rows - 1, block, columns - 1, block, device=planes.device)
-    tiles, above = whole.permute(0, 2, 4, 3, 1, 5), None  # (B, h + 1, w + 1, block, P, block), which begin half a block outside the picture
-    some = rows if planes.is_cuda else max(1, AT_ONCE // (batch * columns * block))
-    for top in range(0, rows, some):
-        upper, lower = windows(slice(top, top + some)).unbind(3)  # each (B, rows, w + 2, block, P, 2, block)
-        upper[:, 1:] += lower[:, :-1]
-        if above is not None:
-            upper[:, 0] += above
-        above, bands = lower[:, -1], upper[:, int(top == 0) :]
-        bottom = min(top + some, rows) - 1
-        torch.add(bands[:, :, :-1, :, :, 1], bands[:, :, 1:, :, :, 0], out=tiles[:, bottom - bands.shape[1] : bottom])
+    lines = start.reshape(-1, 1) + beside.view(-1)
+    read = samples.index_select(0, lines.view(-1)).view(-1, line, count * line).float()
+    vertical, horizontal = (filters.index_select(0, phase.reshape(-1)) for phase in phases.unbind(1))  # (K, size, line)
+    with torch.autocast(planes.device.type, enabled=False):  # integers below 2^24: exact in float32
+        found = torch.bmm(torch.bmm(vertical, read).view(-1, size * count, line), horizontal.mT)
+    windows = found.view(-1, weights.numel()).mul_(1 / 64).round_().mul_(weights).view(batch, rows, columns, 2, block, count, 2, block)
+    upper, lower = windows.unbind(3)  # each (B, h + 2, w + 2, block, P, 2, block)
+    bands = upper[:, 1:] + lower[:, :-1]
+    tiles = bands[:, :, :-1, :, :, 1] + bands[:, :, 1:, :, :, 0]  # (B, h + 1, w + 1, block, P, block), which begin half a block outside the picture
+    whole = tiles.permute(0, 4, 1, 3, 2, 5).reshape(batch, count, (rows - 1) * block, (columns - 1) * block)
     half = block // 2
-    return whole.view(batch, count, (rows - 1) * block, (columns - 1) * block)[..., half : half + tall - 2 * border, half : half + wide - 2 * border]
-
-
-@lru_cache(maxsize=2)
-def _taps(taps):
-    return np.array(taps, np.int32)
+    return whole[..., half : half + tall - 2 * border, half : half + wide - 2 * border]
 
 
 @lru_cache(maxsize=256)
@@ -129,24 +89,15 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
     Ages beyond the oldest picture mean that one.
     """
     luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in references)))
-    if not vectors.is_cuda and len(vectors) == 1 and usable():
-        from models.kernels import compensation
-        height, width = vectors.shape[2:]
-        y, uv = np.empty((1, height * 8, width * 8), np.float32), np.empty((2, height * 4, width * 4), np.float32)
-        field = vectors[0].contiguous().numpy()
-        one, two = (luma[:, 0].numpy(), field, _taps(LUMA_TAPS), BORDER, y), (chroma[:, 0].numpy(), field, _taps(CHROMA_TAPS), BORDER // 2, uv)
-
-        def some(first, last):
-            compensation.luma(first, last, *one)
-            compensation.chroma(first, last, *two)
-
-        spread(height + 2, some, 8)
-        return Planes(torch.from_numpy(y)[None], torch.from_numpy(uv[:1])[None], torch.from_numpy(uv[1:])[None])
+    if not vectors.is_cuda:
+        return tensors.compensate(luma, chroma, vectors)
     return Planes(compensate_luma(luma, vectors), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
 
 
 def compensate_luma(pictures: Tensor, vectors: Tensor) -> Tensor:
     """The same for luma alone, of pictures with their `BORDER`, in bytes: (N, B, 1, H + 2·BORDER, W + 2·BORDER) -> (B, 1, H, W)."""
+    if not vectors.is_cuda:
+        return tensors.compensate_luma(pictures, vectors)
     return _compensate(pictures, vectors, LUMA_TAPS, BLOCK, BORDER)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from models.cycle import CYCLE
 from models.refinement import Refinement
-from models.search import DEEP, HASTY, QUICK, THOROUGH, Plan
+from models.plan import DEEP, HASTY, QUICK, THOROUGH, Plan
 from models.vectors import REFERENCES
 from nvc_cli.decision import Decision, Heuristic
 from nvc_cli.trial import Trial

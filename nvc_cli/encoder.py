@@ -199,8 +199,8 @@ class Encoder:
         last = way.open[-1] if way.open else self.last
         rates = self._tensor(rate)
         older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
-        vectors, steps = self.codec.search(self.search, source, way.state, rates, older)
-        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps, self.effort.refinement)
+        vectors = self.codec.search(self.search, source, way.state, rates, older)
+        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, self.effort.refinement)
         payload = coder.finish()
         if isinstance(decision, bool):
             return [way.then(_Coded(frame, source, unfiltered.finish(decision), rate, False, decision, payload), 0.0)]

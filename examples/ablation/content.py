@@ -37,7 +37,8 @@ def describe(clip: str, frames: int = 17) -> Content:
     import torch
     from torch.nn import functional as F
 
-    from models.search import QUICK, Search
+    from models.plan import QUICK
+    from models.search import Search
     from models.vectors import still
     from models.warp import compensate
     from nvc_cli.tensors import to_picture

@@ -18,7 +18,8 @@ from models.exact import STREAM_BITS
 from models.files import replacing
 from models.picture import Planes
 from models.presets import RATES
-from models.search import QUICK, Search
+from models.plan import QUICK
+from models.search import Search
 
 BATCH, LENGTH, SIDE = 4, 6, 256
 """Crops of one clip, one in each quarter of the rates; frames of each, the first a keyframe; luma samples."""

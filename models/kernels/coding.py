@@ -362,3 +362,16 @@ def write_symbols(symbols: Array, indexes: Array, cumulative: Array, begins: Arr
     words[first - 1] = np.uint32(x >> np.uint64(32))
     words[first - 2] = np.uint32(x & np.uint64(0xFFFFFFFF))
     return first - 2
+
+
+@kernel("void(i4[:,:,::1], i8[:,::1], f4[:,::1])")
+def guessed_bits(fields: Array, middle: Array, bits: Array) -> None:
+    """A guess at what vectors (K, 3, n) would take, from their differences to the prediction: (K, n). See `models.search.vector_bits`."""
+    for v in range(len(fields)):
+        for n in range(fields.shape[2]):
+            age = fields[v, 2, n]
+            y = abs(fields[v, 0, n] - _displacement(middle[0, n], age))
+            x = abs(fields[v, 1, n] - _displacement(middle[1, n], age))
+            older = abs(age - middle[2, n])
+            known = np.log2(np.float32(1 + y)) + np.log2(np.float32(1 + x)) + np.log2(np.float32(1 + older))
+            bits[v, n] = np.float32(2) * known + np.float32(3 if y + x + older else 0)

@@ -1,23 +1,27 @@
 """The compiled passes for tensors, which lie channels-last as all that the networks work on."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.arrays import Array
-from models.kernels import passes, pictures
+from models.kernels import compensation, passes, pictures
 from models.kernels.threads import spread
-from models.picture import Planes
+from models.picture import BORDER, Planes
 from models.presets import PICTURE
+from models.taps import CHROMA_TAPS, LUMA_TAPS
+
+LUMA, CHROMA = (np.array(taps, np.int32) for taps in (LUMA_TAPS, CHROMA_TAPS))
 
 
 AT_ONCE = 1 << 18
 """Samples of a pass that are worth a thread of their own."""
 
 
-def _pass(kernel: Callable[..., None], *arguments: Array | float) -> None:
+def _pass(kernel: Callable[..., None], *arguments: Any) -> None:
     """Do a pass, of which arrays (n, C) are given by rows and all else as it is."""
     count, channels = next(x.shape for x in arguments if isinstance(x, np.ndarray) and x.ndim == 2)
     if count * channels < 2 * AT_ONCE:
@@ -178,9 +182,9 @@ def _flat(planes: Planes) -> list[Array]:
 
 def bordered(plane: Tensor, border: int) -> Tensor:
     """`models.picture.bordered`."""
-    _, count, height, width = plane.shape
-    out = torch.empty((1, count, height + 2 * border, width + 2 * border), dtype=torch.uint8)
-    for given, wide in zip(plane[0].contiguous().numpy(), out[0].numpy()):
+    batch, count, height, width = plane.shape
+    out = torch.empty((batch, count, height + 2 * border, width + 2 * border), dtype=torch.uint8)
+    for given, wide in zip(plane.detach().float().flatten(0, 1).contiguous().numpy(), out.flatten(0, 1).numpy()):
         pictures.bordered(given, border, wide)
     return out
 
@@ -188,5 +192,37 @@ def bordered(plane: Tensor, border: int) -> Tensor:
 def warp(context: Tensor, vectors: Tensor) -> Tensor:
     """`models.warp.warp_context`, rounded to a stream tensor."""
     out = empty(context.shape)
-    pictures.warp(places(context)[0], vectors[0].contiguous().numpy(), places(out)[0])
+    for given, moves, to in zip(places(context), vectors.contiguous().numpy(), places(out)):
+        pictures.warp(given, moves, to)
     return out
+
+
+def compensate(luma: Tensor, chroma: Tensor, vectors: Tensor) -> Planes:
+    """`models.warp.compensate` from pictures with their borders, in bytes: (N, B, 1, ...) and (N, B, 2, ...)."""
+    batch, _, rows, columns = vectors.shape
+    y, uv = (torch.empty(batch, count, side * rows, side * columns) for count, side in ((1, 8), (2, 4)))
+    for k in range(batch):
+        field = vectors[k].contiguous().numpy()
+        one = luma[:, k].contiguous().numpy(), field, LUMA, BORDER, y[k].numpy()
+        two = chroma[:, k].contiguous().numpy(), field, CHROMA, BORDER // 2, uv[k].numpy()
+
+        def some(first: int, last: int, one: tuple[Any, ...] = one, two: tuple[Any, ...] = two) -> None:
+            compensation.luma(first, last, *one)
+            compensation.chroma(first, last, *two)
+
+        spread(rows + 2, some, 8)
+    return Planes(y, uv[:, :1], uv[:, 1:])
+
+
+def compensate_luma(luma: Tensor, vectors: Tensor) -> Tensor:
+    """`models.warp.compensate_luma`."""
+    batch, _, rows, columns = vectors.shape
+    y = torch.empty(batch, 1, 8 * rows, 8 * columns)
+    for k in range(batch):
+        rest = luma[:, k].contiguous().numpy(), vectors[k].contiguous().numpy(), LUMA, BORDER, y[k].numpy()
+
+        def some(first: int, last: int, rest: tuple[Any, ...] = rest) -> None:
+            compensation.luma(first, last, *rest)
+
+        spread(rows + 2, some, 8)
+    return y

@@ -14,7 +14,8 @@ from models.entropy import SymbolDecoder, SymbolEncoder
 from models.exact import layers
 from models.picture import Planes
 from models.quality import psnr
-from models.search import QUICK, Search
+from models.plan import QUICK
+from models.search import Search
 from models.weights import restore
 
 Moving = Callable[[int, int, int], list[Planes]]

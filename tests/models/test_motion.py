@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from models.entropy import SymbolDecoder, SymbolEncoder
-from models.motion import VECTOR_SYMBOLS, Motion
+from models.motion import Motion
+from models.steps import MOST_SYMBOLS
 from models.vectors import REFERENCES
 
 CHANNELS = 8
@@ -53,7 +54,7 @@ def coded(motion: Motion, vectors: Tensor, previous: Tensor) -> bytes:
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 8), (8, 2), (2, 34), (4, 6), (10, 12), (8, 8), (16, 14), (18, 22)])
 def test_round_trip(motion: Motion, kind: str, height: int, width: int) -> None:
     vectors, previous = field(kind, height, width), field("old" if kind == "small" else "small", height, width)
-    coder = SymbolDecoder(coded(motion, vectors, previous), VECTOR_SYMBOLS * height * width)
+    coder = SymbolDecoder(coded(motion, vectors, previous), MOST_SYMBOLS * height * width)
     assert torch.equal(motion.decode(previous, memory(height, width), RATE, coder), vectors)
 
 
@@ -129,6 +130,6 @@ def test_damage_gives_an_error_or_wrong_vectors_never_a_crash(motion: Motion) ->
     for place in range(0, len(payload), 2):
         damaged = payload[:place] + bytes([payload[place] ^ 0x5A]) + payload[place + 1 :]
         try:
-            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, VECTOR_SYMBOLS * 64)).shape == vectors.shape
+            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, MOST_SYMBOLS * 64)).shape == vectors.shape
         except ValueError:
             pass

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from models.overlap import HALF, WINDOW, Overlap
 from models.picture import Planes
-from models.search import DEEP, OVERLAPS_BELOW, THOROUGH, References, Search
+from models.plan import DEEP, THOROUGH
+from models.search import OVERLAPS_BELOW, References, Search
 from models.vectors import still
 from models.warp import BLOCK, compensate
 

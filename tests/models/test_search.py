@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from models.picture import Planes
-from models.search import QUICK, THOROUGH, Plan, Search, median, neighbours
+from models.plan import QUICK, THOROUGH, Plan
+from models.search import Search, median, neighbours
 from models.warp import compensate
 
 RATE = torch.tensor([8])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from models.picture import Planes
-from models.warp import BLOCK, CHROMA_TAPS, LUMA_TAPS, compensate, warp_context
+from models.taps import CHROMA_TAPS, LUMA_TAPS
+from models.warp import BLOCK, compensate, warp_context
 
 Taps = tuple[tuple[int, ...], ...]
 

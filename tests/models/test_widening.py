@@ -8,7 +8,8 @@ import torch
 from models.codec import Codec
 from models.picture import Planes
 from models.presets import PRESETS
-from models.search import QUICK, Search
+from models.plan import QUICK
+from models.search import Search
 from models.weights import locate, read
 from models.widening import widen
 
