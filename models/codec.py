@@ -222,7 +222,9 @@ class Codec(nn.Module):
 
     def _keyframe(self, latent: Tensor, rate: Tensor) -> State:
         context, detail = self.intra.synthesise(latent, rate)
-        return State((to_planes(self.intra.reconstruct(context, detail, rate)).rounded(),), context, still(context))
+        features = self.intra.reconstruct(context, detail, rate)
+        picture = tensors.rounded_planes(features) if self._compiled else to_planes(features).rounded()
+        return State((picture,), context, still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
         used = state.pictures[: 1 + int(vectors[:, 2].max())]

@@ -83,7 +83,7 @@ class Inter(nn.Module):
 
     def picture(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
         """`reconstruct` as a picture of 8 bits."""
-        if len(context) == 1 and self.residual.compiled:
+        if self.residual.compiled and not torch.is_grad_enabled():
             return self._passes(context, detail, reference, rate)
         return to_planes(self.reconstruct(context, detail, reference, rate)).rounded()
 

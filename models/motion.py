@@ -159,9 +159,11 @@ class Motion(nn.Module):
 
     @staged("vectors")
     def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink) -> None:
-        """Write the field of one frame."""
-        for step in self.coded_steps(field[0].contiguous().cpu().numpy(), previous, memory, rate):
-            step.write(coder)
+        """Write the field of one frame, or those of several samples one after the other."""
+        for k in range(len(field)):
+            some = slice(k, k + 1)
+            for step in self.coded_steps(field[k].contiguous().cpu().numpy(), previous[some], memory[some], rate[some]):
+                step.write(coder)
 
     @staged("vectors")
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:
@@ -173,8 +175,8 @@ class Motion(nn.Module):
 
     def coded_steps(self, field: Array, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[CodedStep]:
         """The steps of coding a field (3, h, w); whoever decodes fills it in between."""
-        side = F.relu(self.side(memory)).float().permute(0, 2, 3, 1).reshape(-1, SIDE).cpu().numpy()
-        past = previous.reshape(3, -1).cpu().numpy()
+        side = F.relu(self.side(memory)).float().permute(0, 2, 3, 1).reshape(-1, SIDE).contiguous().cpu().numpy()
+        past = previous.reshape(3, -1).contiguous().cpu().numpy()
         quality = np.float32(int(rate)) / np.float32(RATES) - np.float32(0.5)
         prepared = self.prepared or self._arrays()
         for cells in order(*field.shape[1:]):

@@ -39,10 +39,10 @@ def order(height: int, width: int) -> tuple[Cells[Array], ...]:
             where.append(grid[np.ix_(rows, columns)].reshape(-1))
             beside = [np.ix_(_reflected(rows + down, len(grid)), _reflected(columns + right, grid.shape[1])) for down, right in offsets]
             around.append(np.stack([grid[places].reshape(-1) for places in beside]))
-        inside, near = (np.concatenate(arrays, -1).reshape(-1) for arrays in (where, around))
+        inside, near = (np.ascontiguousarray(np.concatenate(arrays, -1)).reshape(-1) for arrays in (where, around))
         return Cells(kind, inside, near, tuple(np.cumsum([len(part) for part in where]).tolist()))
 
-    top = number[:: LEVELS[0], :: LEVELS[0]].reshape(-1)
+    top = np.ascontiguousarray(number[:: LEVELS[0], :: LEVELS[0]]).reshape(-1)
     steps = [Cells(0, top, top[:0], (len(top),))]
     for level, s in enumerate(LEVELS[1:]):
         grid = number[::s, ::s]

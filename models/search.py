@@ -295,13 +295,13 @@ class Search:
             return self._on_device(current, pictures, previous, rate, pricing, ages)
         rings = np.array(RING, np.int32), np.array(self.plan.ring, np.int32)
         overlaps = self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW
-        fields = []
+        planes, fields = self.references.planes.flatten(0, 1).numpy(), []
         for k, multiplier in enumerate(lagrangian(rate.double()).tolist()):
-            planes = current[k, 0].float().numpy(), pictures[0][k, 0].float().numpy(), self.references.planes[:, k].numpy(), self.references.order.numpy()
-            matching = Matching(*planes, multiplier, rings)
-            field = matching.match(previous[k].contiguous().numpy(), self.reach, self.plan, ages)
+            luma, newest = (picture[k, 0].float().numpy() for picture in (current, pictures[0]))
+            order, past = self.references.order.numpy() * np.int32(len(current)) + np.int32(k), previous[k].contiguous().numpy()
+            matching = Matching(luma, newest, planes, order, multiplier, rings)
+            field = matching.match(past, self.reach, self.plan, ages)
             if not overlaps:
-                past = previous[k].contiguous().numpy()
                 matching.prune(field, pricing.coded_steps(field, k) if pricing else guessed_steps(field, past), PRICE)
             fields.append(field)
         found = torch.from_numpy(np.stack(fields))

@@ -153,31 +153,37 @@ def prior(parameters: Tensor, step: Tensor, offset: Tensor, limit: float) -> tup
 
 def features(planes: Planes) -> Tensor:
     """`to_features`, rounded to a stream tensor."""
-    height, width = planes.y.shape[2:]
-    out = empty((1, PICTURE, height // 8, width // 8))
-    pictures.features(*_flat(planes), places(out)[0])
+    batch, _, height, width = planes.y.shape
+    out = empty((batch, PICTURE, height // 8, width // 8))
+    for *given, made in zip(*_flat(planes), places(out)):
+        pictures.features(*given, made)
     return out
 
 
 def released(residual: Tensor, detail: Tensor, reference: Tensor, release: Tensor) -> Planes:
     """`pictures.released` as planes."""
-    return _made(residual, lambda *out: pictures.released(*(places(x)[0] for x in (residual, detail, reference, release)), *out))
+    planes = _planes(residual)
+    for arrays in zip(*(places(x) for x in (residual, detail, reference, release)), *_flat(planes)):
+        pictures.released(*arrays)
+    return planes
 
 
 def rounded_planes(samples: Tensor) -> Planes:
     """`to_planes`, rounded."""
-    return _made(samples, lambda *out: pictures.planes(places(samples)[0], *out))
-
-
-def _made(like: Tensor, fill: Callable[..., None]) -> Planes:
-    height, width = like.shape[2:]
-    planes = Planes(*(torch.empty(1, 1, size * height, size * width) for size in (8, 4, 4)))
-    fill(*_flat(planes))
+    planes = _planes(samples)
+    for arrays in zip(places(samples), *_flat(planes)):
+        pictures.planes(*arrays)
     return planes
 
 
+def _planes(features: Tensor) -> Planes:
+    """New planes of the size that features have."""
+    batch, _, height, width = features.shape
+    return Planes(*(torch.empty(batch, 1, size * height, size * width) for size in (8, 4, 4)))
+
+
 def _flat(planes: Planes) -> list[Array]:
-    return [plane[0, 0].contiguous().numpy() for plane in (planes.y, planes.u, planes.v)]
+    return [plane[:, 0].contiguous().numpy() for plane in (planes.y, planes.u, planes.v)]
 
 
 def bordered(plane: Tensor, border: int) -> Tensor:

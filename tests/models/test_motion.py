@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from models.entropy import SymbolDecoder, SymbolEncoder
+from models.exact import Narrow, layers
 from models.motion import Motion
 from models.steps import MOST_SYMBOLS
-from models.vectors import REFERENCES
+from models.vectors import LIMIT, REFERENCES
 
 CHANNELS = 8
 RATE = torch.tensor([20])
@@ -19,7 +20,13 @@ RATE = torch.tensor([20])
 def motion() -> Motion:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Motion(CHANNELS).requires_grad_(False)
+        motion = Motion(CHANNELS).requires_grad_(False)
+    for _, layer in layers(motion, Narrow):
+        layer.reads.fill_(-3)
+        layer.settle_weights()
+    for _, exact in layers(motion):
+        exact.exact = True
+    return motion
 
 
 def field(kind: str, height: int, width: int) -> Tensor:
@@ -116,20 +123,13 @@ def test_each_vector_near_is_asked_for_once(motion: Motion) -> None:
     assert asked.min() > 20
 
 
-def test_differences_of_any_size_give_vectors_in_range(motion: Motion) -> None:
-    old = field("old", 8, 8)
-    for step in motion.steps(old, old, memory(8, 8), RATE):
-        for value in (32767, -32768):
-            vectors = step.place.vectors(torch.full_like(step.place.base, value))
-            assert vectors[:, :2].abs().max() <= 32768 and vectors[:, 2].min() >= 0 and vectors[:, 2].max() < REFERENCES
-
-
 def test_damage_gives_an_error_or_wrong_vectors_never_a_crash(motion: Motion) -> None:
     vectors, previous = field("small", 8, 8), field("zero", 8, 8)
     payload = coded(motion, vectors, previous)
     for place in range(0, len(payload), 2):
         damaged = payload[:place] + bytes([payload[place] ^ 0x5A]) + payload[place + 1 :]
         try:
-            assert motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, MOST_SYMBOLS * 64)).shape == vectors.shape
+            found = motion.decode(previous, memory(8, 8), RATE, SymbolDecoder(damaged, MOST_SYMBOLS * 64))
         except ValueError:
-            pass
+            continue
+        assert found.shape == vectors.shape and found[:, :2].abs().max() <= LIMIT and 0 <= found[:, 2].min() and found[:, 2].max() < REFERENCES
