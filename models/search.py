@@ -7,7 +7,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 

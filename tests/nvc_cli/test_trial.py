@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.cycle import KEYFRAME, rate_point
+from models.cycle import rate_point
 from models.picture import Planes
 from models.weights import Model, load
 from nvc_cli.effort import Effort

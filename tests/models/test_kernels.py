@@ -1,0 +1,233 @@
+"""Compiled loops give what the forms in PyTorch give, which are those of a GPU and of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models import warp
+from models.codec import Codec
+from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
+from models.exact import STREAM_LIMIT
+from models.kernels import kernel, tensors, threads
+from models.kernels.matching import MARGIN
+from models.matching import fill_phases
+from models.motion import Motion
+from models.picture import BORDER, Planes, bordered, to_features, to_planes
+from models.plan import QUICK, THOROUGH, Plan
+from models.search import Search, phases
+from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP, load
+from models.taps import CHROMA_TAPS, LUMA_TAPS
+from models.weights import load as load_weights
+
+RATE = torch.tensor([20])
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def stream(*shape: int, seed: int = 0, largest: int = STREAM_LIMIT) -> Tensor:
+    """A stream tensor with all that may be in it, its largest numbers as well."""
+    values = torch.randint(-largest, largest + 1, shape, generator=torch.Generator().manual_seed(seed)).float()
+    values.flatten()[:4] = torch.tensor([largest, -largest, 1, 0])
+    return (values * 2.0**-12).contiguous(memory_format=torch.channels_last)
+
+
+def field(height: int, width: int, reach: int, seed: int = 0) -> Tensor:
+    vectors = torch.randint(-reach, reach + 1, (1, 3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
+    vectors[:, 2] %= 8
+    return vectors
+
+
+def noise(height: int, width: int, seed: int = 0, batch: int = 1) -> Planes:
+    generator = torch.Generator().manual_seed(seed)
+    return Planes(*(torch.randint(0, 256, (batch, 1, height // k, width // k), generator=generator).float() for k in (1, 2, 2)))
+
+
+@pytest.fixture(scope="module")
+def codecs() -> Iterator[tuple[Codec, Codec]]:
+    """The shipped weights for compiled passes, and for PyTorch alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = []
+        for backend in ("int8", "float32"):
+            patch.setenv("NVC_BACKEND", backend)
+            made.append(load_weights("tiny").codec)
+        yield made[0], made[1]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("height, width", [(2, 2), (4, 6), (18, 10)])
+def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: int, filtered: bool) -> None:
+    """Each from the same numbers, so that none hides behind another."""
+    fast, plain = codecs
+    if not fast.inter.residual.compiled:
+        pytest.skip("this machine does not work on bytes")
+    reference, memory = stream(1, 96, height, width, seed=1), stream(1, 96, height, width, seed=2, largest=(1 << 14) - 1)
+    latent, z = stream(1, 384, height // 2, width // 2, seed=3), torch.randint(-20, 20, (1, 48, -(-height // 8), -(-width // 8))).float()
+    results = []
+    for codec in (fast, plain):
+        inter = codec.inter
+        context = inter.predict(reference, memory, RATE)
+        merged, detail = inter.synthesise(latent, memory, RATE)
+        prior = inter.latent.prior(z, memory, RATE, height // 2, width // 2)
+        picture = inter.picture(memory, stream(1, 96, height, width, seed=4), reference, RATE)
+        keyframe = codec.intra.latent.prior(z, None, RATE, height // 2, width // 2)
+        made = codec.intra.synthesise(latent, RATE)
+        results.append([
+            context, merged, detail, inter.filtered(memory, filtered, RATE), prior.mean, prior.scale, picture.y, picture.u, picture.v,
+            keyframe.mean, keyframe.scale, *made, codec.intra.reconstruct(*made, RATE), inter.refresh(reference), codec.motion.side(memory),
+        ])  # fmt: skip
+    for k, (a, b) in enumerate(zip(*results)):
+        assert torch.equal(a, b), k
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_pictures_and_features(batch: int) -> None:
+    picture = noise(32, 48, batch=batch)
+    moved = Planes(*(plane + torch.randint(-(1 << 14), 1 << 14, plane.shape) * 2.0**-14 for plane in (picture.y, picture.u, picture.v)))
+    grid = Motion(8).grid
+    grid.exact = True
+    assert torch.equal(tensors.features(moved), grid(to_features(moved)))
+    samples = stream(batch, 96, 4, 6)
+    for made, plane in zip(vars(tensors.rounded_planes(samples)).values(), vars(to_planes(samples).rounded()).values()):
+        assert torch.equal(made, plane)
+    wide = torch.nn.functional.pad(picture.y, (BORDER,) * 4, mode="replicate")
+    assert torch.equal(bordered(picture.y).float(), wide)
+
+
+@pytest.mark.parametrize("reach", [0, 7, 200, 32768])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_compensation(reach: int, threads: int) -> None:
+    """Of a GPU, here without one."""
+    pictures = [noise(128, 48, seed, batch=2) for seed in range(3)]
+    vectors = torch.cat([field(16, 6, reach, seed) for seed in (1, 2)])
+    luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in pictures)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = warp.compensate(pictures, vectors)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found.y, warp._compensate(luma, vectors, LUMA_TAPS, 8, BORDER))
+    assert torch.equal(torch.cat([found.u, found.v], 1), warp._compensate(chroma, vectors, CHROMA_TAPS, 4, BORDER // 2))
+
+
+@pytest.mark.parametrize("reach", [0, 40, 32768])
+def test_the_context_warp(reach: int) -> None:
+    context, vectors = stream(1, 24, 8, 10, largest=(1 << 14) - 1), field(8, 10, reach)
+    grid = Motion(8).grid
+    grid.exact = True
+    assert torch.equal(tensors.warp(context, vectors), grid(warp.warp_context(context, vectors)))
+
+
+def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = stream(1, 96, 18, 10, seed=1), stream(1, 96, 18, 10, seed=2) / 3
+    whole = tensors.add(x, y)
+    monkeypatch.setattr(tensors, "AT_ONCE", 96)
+    assert torch.equal(tensors.add(x, y), whole)
+
+
+def test_errors_of_other_threads_are_raised() -> None:
+    def part(first: int, last: int) -> None:
+        if first:
+            raise ValueError("the second half")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="second half"):
+            threads.spread(2, part)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_both_coders_write_the_same_bytes() -> None:
+    random = np.random.default_rng(0)
+    indexes = random.integers(0, BYTES, 20000).astype(np.int32)
+    symbols = np.where(indexes < SCALES, np.rint(random.laplace(0, np.exp(FIRST + STEP * np.minimum(indexes, SCALES)))), random.integers(0, 2, 20000)).astype(np.int32)
+    coder = SymbolEncoder()
+    coder.write(symbols, indexes)
+    written = coder.finish()
+    reach = load().reaches[indexes]
+    kept = np.abs(symbols) <= reach
+    coder = SymbolEncoder()
+    coder.write(symbols[kept], indexes[kept])
+    assert coder.finish() == plain_payload(symbols[kept], indexes[kept])
+    assert len(written) > len(plain_payload(symbols[kept], indexes[kept]))  # escapes
+
+
+def test_costs_are_those_of_training() -> None:
+    tables = load()
+    for index in (2, 20, 40):
+        begin, reach = tables.begins[index], int(tables.reaches[index])
+        expected = laplace_bits(torch.arange(-reach, reach + 1), torch.tensor(FIRST + STEP * index))
+        likely = expected < 8
+        assert tables.costs[begin : begin + 2 * reach + 1][likely.numpy()] == pytest.approx(expected[likely].numpy(), abs=0.1)
+    for index in (0, 31, FLAGS - 1):
+        begin = tables.begins[SCALES + index]
+        logit = torch.tensor((index + 0.5 - FLAGS / 2) * FLAG_STEP)
+        expected = [float(flag_bits(torch.tensor(flag), logit)) for flag in (0, 1)]
+        assert tables.costs[begin : begin + 2] == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("reach", [0, 6, 300])
+def test_steps_of_coding_vectors(codecs: tuple[Codec, Codec], reach: int) -> None:
+    """Predictions, and the bits of what is offered, as the search on a GPU has them."""
+    motion, memory = codecs[0].motion, stream(1, 96, 8, 10, largest=(1 << 14) - 1)
+    vectors, previous = field(8, 10, reach), field(8, 10, 3, seed=1)
+    coded = motion.coded_steps(vectors[0].numpy(), previous, memory, RATE)
+    for step, loop in zip(motion.steps(vectors, previous, memory, RATE), coded, strict=True):
+        assert np.array_equal(loop.base, step.place.base[0, :, 0].numpy())
+        assert np.array_equal(loop.near, step.place.near[:, 0, :, 0].numpy())
+        assert np.array_equal(loop.distinct, step.place.distinct[:, 0, 0, 0].numpy())
+        offers = torch.cat([step.place.take(vectors)[None], step.place.candidates])
+        assert np.array_equal(loop.offers, offers[:, 0, :, 0].numpy())
+        bits = step.bits(offers)[:, 0, 0].numpy()
+        assert loop.bits(loop.offers)[bits < 20] == pytest.approx(bits[bits < 20], abs=0.6, rel=0.05)
+
+
+def test_references_at_quarter_samples(texture: Callable[..., Tensor]) -> None:
+    plane = texture(32, 48)
+    out = np.empty((16, 32 + 2 * MARGIN, 48 + 2 * MARGIN), np.uint8)
+    fill_phases(plane[0, 0].numpy(), out)
+    wide = torch.nn.functional.pad(plane, (MARGIN,) * 4, mode="replicate")
+    assert torch.equal(torch.from_numpy(out).float(), phases(wide)[0].round().clamp(0, 255))
+
+
+@pytest.mark.parametrize("plan", [QUICK, THOROUGH])
+def test_the_searches_find_vectors_of_the_same_worth(texture: Callable[..., Tensor], plan: Plan) -> None:
+    """Not the same ones: where two cost nearly the same, rounding decides."""
+    past = [texture(64, 96, seed=1)]
+    current = torch.roll(past[0], (3, -5), (2, 3))
+    previous, rate = torch.zeros(1, 3, 8, 12, dtype=torch.int32), torch.tensor([16])
+    search = Search(32, plan)
+    found = search(current, past, previous, rate)
+    other = search._on_device(current, past, previous, rate, None, [])
+    assert (found == other).float().mean() > 0.9
+
+
+def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import numba
+
+    def full(*_: object, cache: bool = False, **options: object) -> Callable[[Callable[..., object]], object]:
+        if cache:
+            raise OSError(28, "No space left on device")
+        return lambda function: function
+
+    monkeypatch.setattr(numba, "njit", full)
+
+    @kernel("i8(i8)")
+    def same(x: int) -> int:
+        return x
+
+    assert same(7) == 7
