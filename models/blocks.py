@@ -97,7 +97,7 @@ class Stack(nn.Module):
 
     def _passes(self, x: Tensor, rate: Tensor, limit: float) -> Tensor:
         """The same in compiled passes."""
-        gain, strength = self.gain.vector(rate), self.strength.vector(rate)
+        gain, strength = self.gain.line(rate), self.strength.line(rate)
         first, *others = self.blocks
         out, activations = tensors.scale_and_read(x, gain, first.narrow.on_bytes.reader)
         last = first.advance(out, activations)

@@ -11,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import math
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Protocol
@@ -80,8 +81,7 @@ class SymbolEncoder:
     """Collects the symbols of one frame, in the order in which they will be decoded, and turns them into bytes."""
 
     def __init__(self) -> None:
-        self._symbols: list[np.ndarray] = []
-        self._indexes: list[np.ndarray] = []
+        self._groups: list[tuple[np.ndarray, np.ndarray]] = []
 
     def write(self, symbols: Tensor | np.ndarray, indexes: Tensor | np.ndarray) -> None:
         """Append integer symbols of 16 bits, each with the index of its table; both of any one shape.
@@ -89,37 +89,36 @@ class SymbolEncoder:
         Raises:
             ValueError: a symbol or an index is out of range, as when networks do not give numbers.
         """
-        values, index = integers(symbols), integers(indexes)
+        values, index = np.ascontiguousarray(integers(symbols)), np.ascontiguousarray(integers(indexes))
         _check(index)
         if len(values) and not -(1 << 15) <= values.min() <= values.max() < 1 << 15:
             raise ValueError("a symbol does not fit 16 bits")
-        reach = load().reaches[index]
-        escaped = np.abs(values) > reach
-        self._append(np.where(escaped, reach + 1, values), index)
-        if escaped.any():
-            extra = np.ascontiguousarray(values[escaped], "<i2").view(np.uint8)
-            self._append(extra.astype(np.int32), np.full(len(extra), BYTES, np.int32))
-
-    def _append(self, symbols: np.ndarray, indexes: np.ndarray) -> None:
-        self._symbols.append(symbols)
-        self._indexes.append(indexes)
+        self._groups.append((values, index))
 
     @staged("entropy coding")
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
-        symbols, indexes = np.concatenate(self._symbols), np.concatenate(self._indexes)
         if os.environ.get("NVC_BACKEND") == "float32":
-            return plain_payload(symbols, indexes)
-        tables = load()
-        words = np.empty(len(symbols) + 2, np.uint32)  # a symbol takes up to 16 bits
-        first = coding.write_symbols(symbols - tables.smallest[indexes], indexes, tables.flat, tables.begins, words)
-        return words[first:].astype("<u4").tobytes()
+            return plain_payload(self._groups)
+        tables, state = load(), np.array([1 << 31], np.uint64)
+        words = np.empty(sum(len(values) for values, _ in self._groups) + 2, np.uint32)  # a symbol takes up to 16 bits, its escape as many
+        first = len(words)
+        for values, index in reversed(self._groups):
+            first = coding.write_symbols(state, first, words, tables.flat, tables.begins, tables.reaches, values, index)
+        return state.astype("<u8").tobytes() + words[first:].astype("<u4").tobytes()
 
 
-def plain_payload(symbols: np.ndarray, indexes: np.ndarray) -> bytes:
-    """The same payload by CompressAI's coder, which takes lists: symbols and indexes (n,) int32."""
-    tables = load()
-    return _rans().RansEncoder().encode_with_indexes(symbols.tolist(), indexes.tolist(), tables.cumulative, tables.lengths, tables.offsets)
+def plain_payload(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """The same payload by CompressAI's coder, which takes lists: groups of symbols and indexes (n,) int32."""
+    tables, everything, every_index = load(), [], []
+    for values, index in groups:
+        reach = tables.reaches[index]
+        escaped = np.abs(values) > reach
+        extra = np.ascontiguousarray(values[escaped], "<i2").view(np.uint8)
+        everything += [np.where(escaped, reach + 1, values), extra.astype(np.int32)]
+        every_index += [index, np.full(len(extra), BYTES, np.int32)]
+    symbols, indexes = (np.concatenate(arrays).tolist() for arrays in (everything, every_index))
+    return _rans().RansEncoder().encode_with_indexes(symbols, indexes, tables.cumulative, tables.lengths, tables.offsets)
 
 
 @lru_cache(maxsize=1)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.arrays import Array
 from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums
 from models.kernels import tensors
 from models.presets import RATES
@@ -326,6 +327,7 @@ class Wide(Convolution):
         super().__init__(inputs, outputs)
         self.grid = Grid()
         self.prepared: tuple[Float32 | Int8, Tensor] | None = None
+        self._line: Array | None = None  # the prepared bias, for compiled passes
         self.shuffles = False  # whether every four channels are to become a square of 2×2, which compiled passes do at once
 
     @property
@@ -353,8 +355,10 @@ class Wide(Convolution):
     def _passes(self, parts: Sequence[Tensor]) -> Tensor:
         """In compiled passes."""
         kernel, bias = cast(tuple[Int8, Tensor], self.prepared)
+        if self._line is None:
+            self._line = bias.flatten().numpy()
         join = tensors.join_shuffled if self.shuffles else tensors.join
-        return join(kernel(tensors.split(parts)), tensors.line(bias))
+        return join(kernel(tensors.split(parts)), self._line)
 
     def _weight(self) -> Tensor:
         return rounded(self.weight, torch.exp2(self.fraction.float())[:, None, None, None], -WIDE_WEIGHT, WIDE_WEIGHT)
@@ -380,7 +384,7 @@ class Wide(Convolution):
             order = torch.arange(self.out_channels).view(-1, 4).t().flatten()
             both = torch.cat([order, self.out_channels + order])
             sums, bias = replace(sums, weight=sums.weight[both], bias=sums.bias[both], unit=sums.unit[both]), bias[order]
-        self.prepared = backend(sums), bias
+        self.prepared, self._line = (backend(sums), bias), None
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)
@@ -419,10 +423,18 @@ class RateTable(Exact):
         line = torch.linspace(first, last, self.KNOTS)
         self.knots = nn.Parameter(line[:, None].repeat(1, channels))
         self.prepared: Tensor | None = None  # (64, C, 1, 1)
+        self._lines: Array | None = None
 
     def prepare(self, _: Backend) -> None:
         """Compute the vectors of all rate points once and for all."""
-        self.prepared = self._vector(torch.arange(RATES, device=self.knots.device))
+        self.prepared, self._lines = self._vector(torch.arange(RATES, device=self.knots.device)), None
+
+    def line(self, rate: Tensor) -> Array:
+        """The prepared vector of one rate point (1,), for compiled passes: (C,)."""
+        if self._lines is None:
+            self._lines = cast(Tensor, self.prepared).reshape(RATES, -1).numpy()
+        line: Array = self._lines[int(rate)]
+        return line
 
     def vector(self, rate: Tensor) -> Tensor:
         """(B,) -> (B, C, 1, 1)."""

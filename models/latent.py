@@ -103,10 +103,10 @@ class Latent(nn.Module):
         """The same from what z says, in compiled passes."""
         parts = [hyper] if self.temporal is None else [hyper, self.temporal(context)]
         fused = self.fuse.on_bytes(tensors.read_parts(parts, self.fuse.on_bytes.reader))
-        x, activations = tensors.rectify_and_read(fused, self.fuse_gain.vector(rate), self.refine.narrow.on_bytes.reader)
+        x, activations = tensors.rectify_and_read(fused, self.fuse_gain.line(rate), self.refine.narrow.on_bytes.reader)
         last = self.refine.advance(x, activations)
         parameters = self.parameters_out.on_bytes(tensors.add_and_read(x, last, self.parameters_out.on_bytes.reader))
-        return Prior(*tensors.prior(parameters, self.step.vector(rate), self.scale_offset.vector(rate), self.value.largest))
+        return Prior(*tensors.prior(parameters, self.step.line(rate), self.scale_offset.line(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Training: y -> (quantised ŷ, bits of y and z for each sample (B,))."""
@@ -124,6 +124,8 @@ class Latent(nn.Module):
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
+        if self.fuse.compiled and len(y) == 1 and not refine:
+            return self._write(y, prior, rate, coder)
         index = scale_index(prior.scale)
         symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
         if refine:
@@ -149,11 +151,19 @@ class Latent(nn.Module):
         found = torch.from_numpy(symbols).to(z.device).view(prior.mean.shape)
         return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
 
+    def _write(self, y: Tensor, prior: Prior, rate: Tensor, coder: SymbolSink) -> Tensor:
+        """Write y by a compiled loop."""
+        latent, (symbols, indexes) = tensors.empty(y.shape), (np.empty(y.numel(), np.int32) for _ in range(2))
+        given = (tensors.rows(y.float()), tensors.rows(prior.mean), tensors.rows(prior.scale), self.step.line(rate), self.unstep.line(rate))
+        count = coding.latent_symbols(*given, self.value.largest, LIMIT, symbols, indexes, tensors.rows(latent))
+        coder.write(symbols[:count], indexes[:count])
+        return latent
+
     @staged("entropy coding")
     def _read(self, coder: SymbolDecoder, prior: Prior, rate: Tensor) -> Tensor:
         """Read y by a compiled loop."""
         latent = tensors.empty(prior.mean.shape)
-        values = (tensors.rows(prior.mean), tensors.rows(prior.scale), tensors.line(self.unstep.vector(rate)))
+        values = (tensors.rows(prior.mean), tensors.rows(prior.scale), self.unstep.line(rate))
         if not coding.read_latent(*coder.source, *values, self.value.largest, tensors.rows(latent)):
             raise ValueError(TOO_MANY)
         return latent

@@ -45,7 +45,7 @@ class Overlap:
 
     def __init__(self, current: Tensor, pictures: Sequence[Tensor], references: References):
         self.references, self.current = references, current
-        self.pictures = torch.stack([bordered(picture) for picture in pictures[: len(references)]])
+        self.pictures = [bordered(picture) for picture in pictures[: len(references)]]
         self.inside = self._framed(torch.ones_like(current[:1]))  # 1 where there are samples
         self.errors = torch.empty(0)
 

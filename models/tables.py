@@ -38,11 +38,6 @@ class Tables:
     offsets: list[int]  # first symbol of each table
     reaches: np.ndarray  # (129,) int32, the largest symbol of each that is not escaped; tables without an escape reach beyond any
 
-    @cached_property
-    def smallest(self) -> np.ndarray:
-        """The first symbol of each table, (129,) int32."""
-        return np.array(self.offsets, np.int32)
-
     # For compiled loops, where one table follows another:
 
     @cached_property

@@ -88,17 +88,17 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
 
     Ages beyond the oldest picture mean that one.
     """
+    if not vectors.is_cuda:
+        return tensors.compensate([picture.bordered for picture in references], vectors)
     luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in references)))
-    if not vectors.is_cuda:
-        return tensors.compensate(luma, chroma, vectors)
-    return Planes(compensate_luma(luma, vectors), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
+    return Planes(_compensate(luma, vectors, LUMA_TAPS, BLOCK, BORDER), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
 
 
-def compensate_luma(pictures: Tensor, vectors: Tensor) -> Tensor:
-    """The same for luma alone, of pictures with their `BORDER`, in bytes: (N, B, 1, H + 2·BORDER, W + 2·BORDER) -> (B, 1, H, W)."""
+def compensate_luma(references: Sequence[Tensor], vectors: Tensor) -> Tensor:
+    """The same for luma alone, of pictures with their `BORDER`, in bytes: (B, 1, H + 2·BORDER, W + 2·BORDER) each -> (B, 1, H, W)."""
     if not vectors.is_cuda:
-        return tensors.compensate_luma(pictures, vectors)
-    return _compensate(pictures, vectors, LUMA_TAPS, BLOCK, BORDER)
+        return tensors.compensate_luma(references, vectors)
+    return _compensate(torch.stack(list(references)), vectors, LUMA_TAPS, BLOCK, BORDER)
 
 
 @staged("context")

@@ -323,45 +323,85 @@ def read_latent(
         out: (n, N).
     """
     count, channels = mean.shape
-    tables = np.empty((channels, count), np.uint8)
+    tables = np.empty((count, channels), np.uint8)
     for n in range(count):
         for c in range(channels):
             index = np.rint((scale[n, c] - np.float32(FIRST)) * np.float32(1 / STEP))
-            tables[c, n] = np.uint8(np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1))))
+            tables[n, c] = np.uint8(np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1))))
+    for n in range(count):
+        for c in range(channels):
             out[n, c] = _step(mean[n, c], unstep[c], limit)
-    flat = tables.reshape(-1)
     where, indexes = np.empty(count * channels, np.int32), np.empty(count * channels, np.int32)
     size = 0
-    for k in range(count * channels):
-        where[size], indexes[size] = k, flat[k]
-        size += flat[k] >= SKIP
+    for c in range(channels):
+        for n in range(count):
+            where[size], indexes[size] = n * channels + c, tables[n, c]
+            size += tables[n, c] >= SKIP
     found = np.empty(size, np.int32)
     if not _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes[:size], found):
         return False
     for k in range(size):
-        c, n = where[k] // count, where[k] % count
+        n, c = where[k] // channels, where[k] % channels
         if found[k]:
             out[n, c] = _step(mean[n, c] + np.float32(found[k]), unstep[c], limit)
     return True
 
 
-@kernel("i8(i4[::1], i4[::1], i4[::1], i4[::1], u4[::1])")
-def write_symbols(symbols: Array, indexes: Array, cumulative: Array, begins: Array, words: Array) -> int:
-    """Fill the end of `words` with the payload of symbols (n,), each counted from the smallest of its table; returns where it begins."""
-    x, first = np.uint64(1 << 31), len(words)
+@helper
+def _put(x, first, words, cumulative, entry):
+    """The coder's state and the first word, after one more symbol in front."""
+    start = np.uint64(cumulative[entry])
+    count = np.uint64(cumulative[entry + 1]) - start
+    if x >= count << np.uint64(47):
+        first -= 1
+        words[first] = np.uint32(x & np.uint64(0xFFFFFFFF))
+        x >>= np.uint64(32)
+    part = x // count
+    return (part << np.uint64(16)) + (x - part * count) + start, first
+
+
+@kernel("i8(u8[::1], i8, u4[::1], i4[::1], i4[::1], i4[::1], i4[::1], i4[::1])")
+def write_symbols(
+    state: Array, first: int, words: Array, cumulative: Array, begins: Array, reaches: Array, symbols: Array, indexes: Array
+) -> int:
+    """Put a group of symbols (n,) before what begins at the word `first`; returns where it begins then. The last group comes first."""
+    x, escape = state[0], np.int64(begins[BYTES])
     for k in range(len(symbols) - 1, -1, -1):
-        entry = begins[indexes[k]] + symbols[k]
-        start = np.uint64(cumulative[entry])
-        count = np.uint64(cumulative[entry + 1]) - start
-        if x >= count << np.uint64(47):
-            first -= 1
-            words[first] = np.uint32(x & np.uint64(0xFFFFFFFF))
-            x >>= np.uint64(32)
-        part = x // count
-        x = (part << np.uint64(16)) + (x - part * count) + start
-    words[first - 1] = np.uint32(x >> np.uint64(32))
-    words[first - 2] = np.uint32(x & np.uint64(0xFFFFFFFF))
-    return first - 2
+        if indexes[k] < SCALES and abs(symbols[k]) > reaches[indexes[k]]:
+            x, first = _put(x, first, words, cumulative, escape + ((symbols[k] >> 8) & 255))
+            x, first = _put(x, first, words, cumulative, escape + (symbols[k] & 255))
+    for k in range(len(symbols) - 1, -1, -1):
+        table, symbol = indexes[k], np.int64(symbols[k])
+        if table < SCALES:
+            reach = reaches[table]
+            symbol = reach + (reach + 1 if abs(symbol) > reach else symbol)
+        x, first = _put(x, first, words, cumulative, begins[table] + symbol)
+    state[0] = x
+    return first
+
+
+@kernel("i8(f4[:,::1], f4[:,::1], f4[:,::1], f4[::1], f4[::1], f4, i8, i4[::1], i4[::1], f4[:,::1])")
+def latent_symbols(
+    y: Array, mean: Array, scale: Array, step: Array, unstep: Array, limit: float, largest: int, symbols: Array, indexes: Array, out: Array
+) -> int:
+    """The inverse of `read_latent`: fills `symbols`, up to `largest`, and `indexes`, and returns how many there are; `out` is what will be read."""
+    count, channels = mean.shape
+    tables, values = np.empty((count, channels), np.uint8), np.empty((count, channels), np.int32)
+    most = np.float32(largest)
+    for n in range(count):
+        for c in range(channels):
+            index = np.rint((scale[n, c] - np.float32(FIRST)) * np.float32(1 / STEP))
+            table = np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1)))
+            value = min(max(np.rint(y[n, c] * step[c] - mean[n, c]), -most), most)
+            value = value if table >= SKIP else np.float32(0)
+            tables[n, c], values[n, c] = np.uint8(table), np.int32(value)
+            out[n, c] = _step(mean[n, c] + value, unstep[c], limit)
+    size = 0
+    for c in range(channels):
+        for n in range(count):
+            symbols[size], indexes[size] = values[n, c], tables[n, c]
+            size += tables[n, c] >= SKIP
+    return size
 
 
 @kernel("void(i4[:,:,::1], i8[:,::1], f4[:,::1])")

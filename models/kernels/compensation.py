@@ -4,12 +4,15 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import helper, kernel
+from models.vectors import REFERENCES
+
+_PICTURES = f"UniTuple(u1[:,:,::1], {REFERENCES})"
 
 
 @helper
 def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, count):
     """See `luma` and `chroma`. Windows of a ring of blocks around the picture come first and last; a band is what two rows of them share."""
-    pictures, parts, tall, wide = planes.shape
+    parts, tall, wide = planes[0].shape
     _, rows, columns = vectors.shape
     height, width = out.shape[1:]
     half, size, before = block // 2, 2 * block, count // 2 - 1
@@ -27,12 +30,12 @@ def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, 
         for c in range(columns + 2):
             y, x = max(0, min(rows - 1, r - 1)), max(0, min(columns - 1, c - 1))
             dy, dx = vectors[0, y, x], vectors[1, y, x]
-            picture = min(pictures - 1, vectors[2, y, x])
+            picture = planes[max(0, min(REFERENCES - 1, vectors[2, y, x]))]
             top = max(0, min(tall - line, first + r * block + (dy >> shift)))
             left = max(0, min(wide - line, first + c * block + (dx >> shift)))
             ty, tx = taps[dy & mask], taps[dx & mask]
             for p in range(parts):
-                plane = planes[picture, p]
+                plane = picture[p]
                 if count == 8:
                     if dx & mask:
                         t0, t1, t2, t3, t4, t5, t6, t7 = tx[0], tx[1], tx[2], tx[3], tx[4], tx[5], tx[6], tx[7]
@@ -82,13 +85,13 @@ def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, 
             band[p, block:] = 0
 
 
-@kernel("void(i8, i8, u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
-def luma(first: int, last: int, planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
-    """Blocks of 8×8, predicted from N pictures.
+@kernel(f"void(i8, i8, {_PICTURES}, i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+def luma(first: int, last: int, planes: tuple[Array, ...], vectors: Array, taps: Array, border: int, out: Array) -> None:
+    """Blocks of 8×8, predicted from pictures of several ages.
 
     Args:
         first, last: which rows of the windows, of which there is one more above and below the blocks; they fill what lies half a block higher.
-        planes: (N, P, H + 2·border, W + 2·border), with their borders.
+        planes: of each age (P, H + 2·border, W + 2·border), with their borders.
         vectors: (3, H/8, W/8).
         taps: of the interpolation, (4, 8).
         out: (P, H, W), in multiples of 2^-14.
@@ -96,7 +99,7 @@ def luma(first: int, last: int, planes: Array, vectors: Array, taps: Array, bord
     _compensate(first, last, planes, vectors, taps, border, out, 8, 8)
 
 
-@kernel("void(i8, i8, u1[:,:,:,::1], i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
-def chroma(first: int, last: int, planes: Array, vectors: Array, taps: Array, border: int, out: Array) -> None:
+@kernel(f"void(i8, i8, {_PICTURES}, i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+def chroma(first: int, last: int, planes: tuple[Array, ...], vectors: Array, taps: Array, border: int, out: Array) -> None:
     """The same of blocks of 4×4, with taps (8, 4)."""
     _compensate(first, last, planes, vectors, taps, border, out, 4, 4)

@@ -13,6 +13,7 @@ from models.kernels.threads import spread
 from models.picture import BORDER, Planes
 from models.presets import PICTURE
 from models.taps import CHROMA_TAPS, LUMA_TAPS
+from models.vectors import REFERENCES
 
 LUMA, CHROMA = (np.array(taps, np.int32) for taps in (LUMA_TAPS, CHROMA_TAPS))
 
@@ -54,11 +55,6 @@ def places(x: Tensor) -> Array:
     return x.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def line(vector: Tensor) -> Array:
-    """(1, C, 1, 1) -> (C,)."""
-    return vector.numpy().reshape(-1)
-
-
 def empty(shape: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:
     """A new tensor (B, C, H, W), channels-last."""
     batch, channels, height, width = shape
@@ -79,18 +75,18 @@ def add_and_read(x: Array, y: Tensor, reader: Reader) -> Tensor:
     return activations
 
 
-def scale_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Array, Tensor]:
-    """x times the gains (1, C, 1, 1), in steps (n, C); and read."""
+def scale_and_read(x: Tensor, gain: Array, reader: Reader) -> tuple[Array, Tensor]:
+    """x times the gains (C,), in steps (n, C); and read."""
     given, activations = rows(x), empty(x.shape, torch.uint8)
     out = np.empty(given.shape, np.int16)
-    _pass(passes.scale_and_read, given, line(gain), reader.scale, reader.low, out, rows(activations))
+    _pass(passes.scale_and_read, given, gain, reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
-def add_change(x: Tensor, body: Array, last: Tensor, gain: Tensor, strength: Tensor, limit: float) -> Tensor:
+def add_change(x: Tensor, body: Array, last: Tensor, gain: Array, strength: Array, limit: float) -> Tensor:
     """x plus what blocks have changed of it: see `passes.add_change`."""
     out = empty(x.shape)
-    _pass(passes.add_change, rows(x), body, rows(last), line(gain), line(strength), limit, rows(out))
+    _pass(passes.add_change, rows(x), body, rows(last), gain, strength, limit, rows(out))
     return out
 
 
@@ -123,11 +119,11 @@ def join_shuffled(sums: Tensor, bias: Array) -> Tensor:
     return out
 
 
-def rectify_and_read(x: Tensor, gain: Tensor, reader: Reader) -> tuple[Array, Tensor]:
-    """What is positive of x times the gains (1, C, 1, 1), in steps (n, C); and read."""
+def rectify_and_read(x: Tensor, gain: Array, reader: Reader) -> tuple[Array, Tensor]:
+    """What is positive of x times the gains (C,), in steps (n, C); and read."""
     given, activations = rows(x), empty(x.shape, torch.uint8)
     out = np.empty(given.shape, np.int16)
-    _pass(passes.rectify_and_read, given, line(gain), reader.scale, reader.low, out, rows(activations))
+    _pass(passes.rectify_and_read, given, gain, reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
@@ -143,11 +139,11 @@ def read_parts(parts: Sequence[Tensor], reader: Reader) -> Tensor:
     return activations
 
 
-def prior(parameters: Tensor, step: Tensor, offset: Tensor, limit: float) -> tuple[Tensor, Tensor]:
+def prior(parameters: Tensor, step: Array, offset: Array, limit: float) -> tuple[Tensor, Tensor]:
     """Means and scales from parameters (B, 2·N, h, w): each (B, N, h, w)."""
     batch, channels, height, width = parameters.shape
     mean, scale = (empty((batch, channels // 2, height, width)) for _ in range(2))
-    _pass(passes.prior, rows(parameters), line(step), line(offset), limit, rows(mean), rows(scale))
+    _pass(passes.prior, rows(parameters), step, offset, limit, rows(mean), rows(scale))
     return mean, scale
 
 
@@ -203,14 +199,14 @@ def warp(context: Tensor, vectors: Tensor) -> Tensor:
     return out
 
 
-def compensate(luma: Tensor, chroma: Tensor, vectors: Tensor) -> Planes:
-    """`models.warp.compensate` from pictures with their borders, in bytes: (N, B, 1, ...) and (N, B, 2, ...)."""
+def compensate(references: Sequence[tuple[Tensor, Tensor]], vectors: Tensor) -> Planes:
+    """`models.warp.compensate` from luma and chroma with their borders, in bytes: (B, 1, ...) and (B, 2, ...), the newest picture first."""
     batch, _, rows, columns = vectors.shape
     y, uv = (torch.empty(batch, count, side * rows, side * columns) for count, side in ((1, 8), (2, 4)))
+    luma, chroma = zip(*references)
     for k in range(batch):
         field = vectors[k].contiguous().numpy()
-        one = luma[:, k].contiguous().numpy(), field, LUMA, BORDER, y[k].numpy()
-        two = chroma[:, k].contiguous().numpy(), field, CHROMA, BORDER // 2, uv[k].numpy()
+        one, two = (_pictures(luma, k), field, LUMA, BORDER, y[k].numpy()), (_pictures(chroma, k), field, CHROMA, BORDER // 2, uv[k].numpy())
 
         def some(first: int, last: int, one: tuple[Any, ...] = one, two: tuple[Any, ...] = two) -> None:
             compensation.luma(first, last, *one)
@@ -220,15 +216,21 @@ def compensate(luma: Tensor, chroma: Tensor, vectors: Tensor) -> Planes:
     return Planes(y, uv[:, :1], uv[:, 1:])
 
 
-def compensate_luma(luma: Tensor, vectors: Tensor) -> Tensor:
-    """`models.warp.compensate_luma`."""
+def compensate_luma(references: Sequence[Tensor], vectors: Tensor) -> Tensor:
+    """The same of luma alone."""
     batch, _, rows, columns = vectors.shape
     y = torch.empty(batch, 1, 8 * rows, 8 * columns)
     for k in range(batch):
-        rest = luma[:, k].contiguous().numpy(), vectors[k].contiguous().numpy(), LUMA, BORDER, y[k].numpy()
+        rest = _pictures(references, k), vectors[k].contiguous().numpy(), LUMA, BORDER, y[k].numpy()
 
         def some(first: int, last: int, rest: tuple[Any, ...] = rest) -> None:
             compensation.luma(first, last, *rest)
 
         spread(rows + 2, some, 8)
     return y
+
+
+def _pictures(references: Sequence[Tensor], k: int) -> tuple[Array, ...]:
+    """One sample's planes of all ages; beyond the oldest picture it stands for the others."""
+    known = [picture[k].numpy() for picture in references[:REFERENCES]]
+    return (*known, *known[-1:] * (REFERENCES - len(known)))
