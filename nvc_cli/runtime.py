@@ -63,12 +63,19 @@ def load_model(name: str, device: torch.device) -> Model:
     Raises:
         NvcError: there is no such model.
     """
+    from models.kernels import Kernel
     from models.weights import load
 
+    if sys.stderr.isatty():
+        Kernel.announce = _announce
     try:
         return load(name, device)
     except ValueError as error:  # WeightsError among them
         raise NvcError(str(error)) from error
+
+
+def _announce() -> None:
+    click.echo("nvc compiles its loops for this processor, which takes half a minute, once", err=True)
 
 
 def stream_model(name: str, given: str | None) -> str:

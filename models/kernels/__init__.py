@@ -1,13 +1,14 @@
 """Loops over arrays, compiled for the processor: what PyTorch would need many passes for, and NumPy many more.
 
 All of them compute with integers, or with floating point where it is exact, and give what the layers beside them give in
-PyTorch, which are what runs on a GPU and in training. Numba compiles each once and keeps the result, beside this file where
-that can be written to, in the user's cache otherwise.
+PyTorch, which are what runs on a GPU and in training. Numba compiles each at its first call and keeps the result, beside
+this file where that can be written to, in the user's cache otherwise.
 
 Each file is compiled by itself: a helper stands in the file that it helps.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -15,17 +16,49 @@ import numba
 Function = Callable[..., Any]
 
 
-def kernel(*signatures: str) -> Callable[[Function], Function]:
-    """Compile a function for arguments of these types, or take what was compiled before."""
+class Kernel:
+    """A function that is compiled for arguments of one kind, when it is called first."""
 
-    def compiled(function: Function) -> Function:
+    announce: Callable[[], None] | None = None
+    """Called before anything is compiled that was not kept: it takes seconds."""
+
+    def __init__(self, function: Function, signature: str):
+        self.function, self.signature = function, signature
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiled(*arguments)
+
+    @property
+    def compiled(self) -> Function:
+        """The function for the processor."""
+        if "made" not in self.__dict__:
+            self.made = self._make()
+        return self.made
+
+    def _make(self) -> Function:
         try:
-            made: Function = numba.njit(list(signatures), cache=True, nogil=True)(function)
+            made = numba.njit(cache=True, nogil=True)(self.function)
+            kept = any(Path(str(made.stats.cache_path)).glob(f"*{self.function.__name__}-*.nbi"))
+            self._compile(made, kept)
         except (OSError, RuntimeError):  # there is no folder to keep it in, or no space
-            made = numba.njit(list(signatures), nogil=True)(function)
-        return made
+            made = numba.njit(nogil=True)(self.function)
+            self._compile(made, False)
+        function: Function = made
+        return function
 
-    return compiled
+    def _compile(self, made: Any, kept: bool) -> None:
+        announce = Kernel.announce
+        if announce and not kept:
+            Kernel.announce = None
+            announce()
+        made.compile(self.signature)
+        made.disable_compile()
+
+
+def kernel(signature: str) -> Callable[[Function], Kernel]:
+    """Compile a function for arguments of these types, or take what was compiled before."""
+    return lambda function: Kernel(function, signature)
 
 
 def helper(function: Function) -> Function:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from models import warp
 from models.codec import Codec
 from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
 from models.exact import STREAM_LIMIT
-from models.kernels import kernel, tensors, threads
+from models.kernels import Kernel, kernel, tensors, threads
 from models.kernels.matching import MARGIN
 from models.matching import fill_phases
 from models.motion import Motion
@@ -213,18 +214,21 @@ def test_the_searches_find_vectors_of_the_same_worth(texture: Callable[..., Tens
     assert (found == other).float().mean() > 0.9
 
 
-def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import numba
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("cannot cache function: no locator available")])
+def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    real, announced = numba.njit, []
 
-    def full(*_: object, cache: bool = False, **options: object) -> Callable[[Callable[..., object]], object]:
+    def full(*arguments: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
-            raise OSError(28, "No space left on device")
-        return lambda function: function
+            raise error
+        return real(*arguments, **options)
+
+    def twice(x: int) -> int:
+        return 2 * x
 
     monkeypatch.setattr(numba, "njit", full)
-
-    @kernel("i8(i8)")
-    def same(x: int) -> int:
-        return x
-
-    assert same(7) == 7
+    monkeypatch.setattr(Kernel, "announce", lambda: announced.append(1))
+    double = kernel("i8(i8)")(twice)
+    assert not announced
+    assert double(7) == 14 == double(7)
+    assert len(announced) == 1
