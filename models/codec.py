@@ -19,6 +19,7 @@ from models.inter import Inter
 from models.intra import Intra
 from models.kernels import tensors
 from models.latent import Prior, Refine
+from models.machine import has_matrix_units
 from models.motion import Estimator, Motion
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
@@ -197,7 +198,8 @@ class Codec(nn.Module):
         """Write a P-frame with the given vectors; what remains to decide is the filter. Refinement takes it to be on."""
         self.motion.encode(vectors, state.vectors, state.context, rate, coder)
         reference, context = self._predict(state, rate, vectors, refresh)
-        y = self.inter.analyse(to_features(picture), reference, context, rate)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(reference.device)):  # any y will do, and this one costs no more bits
+            y = self.inter.analyse(to_features(picture), reference, context, rate).float()
         refine = self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference) if refinement else None
         latent = self.inter.latent.encode(y, context, rate, coder, refine)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
