@@ -155,14 +155,22 @@ def _guess(dy, dx, age, logarithms):
 
 
 @helper
-def _around(field, r, c):
-    """The vectors above, below, left and right; the border repeats."""
+def _median(a, b, c, d):
+    """The mean of the middle two, rounded down."""
+    return (a + b + c + d - max(a, b, c, d) - min(a, b, c, d)) >> 1
+
+
+@helper
+def _around(field, r, c, near):
+    """Fill `near` (4, 3) with the vectors above, below, left and right; the border repeats. Returns what they predict: velocities and age."""
     rows, columns = field.shape[1:]
-    near = np.empty((4, 3), np.int64)
+    up, down, left, right = max(0, r - 1), min(rows - 1, r + 1), max(0, c - 1), min(columns - 1, c + 1)
     for k in range(3):
-        near[0, k], near[1, k] = field[k, max(0, r - 1), c], field[k, min(rows - 1, r + 1), c]
-        near[2, k], near[3, k] = field[k, r, max(0, c - 1)], field[k, r, min(columns - 1, c + 1)]
-    return near
+        near[0, k], near[1, k], near[2, k], near[3, k] = field[k, up, c], field[k, down, c], field[k, r, left], field[k, r, right]
+    a, b, d, e = UNIT // (near[0, 2] + 1), UNIT // (near[1, 2] + 1), UNIT // (near[2, 2] + 1), UNIT // (near[3, 2] + 1)
+    vy = _median(near[0, 0] * a, near[1, 0] * b, near[2, 0] * d, near[3, 0] * e)
+    vx = _median(near[0, 1] * a, near[1, 1] * b, near[2, 1] * d, near[3, 1] * e)
+    return vy, vx, _median(near[0, 2], near[1, 2], near[2, 2], near[3, 2])
 
 
 @kernel(
@@ -183,23 +191,18 @@ def refine(
         out: (3, h, w).
     """
     flat, shape = planes.reshape(-1), planes.shape
-    offered = np.empty((6 + len(extra), 3), np.int64)
+    offered, near = np.empty((6 + len(extra), 3), np.int64), np.empty((4, 3), np.int64)
     for r in range(first, last):
         for c in range(field.shape[2]):
-            near = _around(field, r, c)
-            speeds = np.empty((2, 4), np.int64)
-            for k in range(4):
-                unit = UNIT // (near[k, 2] + 1)
-                speeds[0, k], speeds[1, k] = near[k, 0] * unit, near[k, 1] * unit
-            vy = (speeds[0].sum() - speeds[0].max() - speeds[0].min()) >> 1
-            vx = (speeds[1].sum() - speeds[1].max() - speeds[1].min()) >> 1
-            mid = (near[:, 2].sum() - near[:, 2].max() - near[:, 2].min()) >> 1
+            vy, vx, mid = _around(field, r, c, near)
             for k in range(3):
                 offered[0, k] = field[k, r, c]
             count = 1
             if followed:
                 offered[1, 0], offered[1, 1], offered[1, 2] = _displacement(vy, mid), _displacement(vx, mid), mid
-                offered[2:6] = near
+                for j in range(4):
+                    for k in range(3):
+                        offered[2 + j, k] = near[j, k]
                 count = 6
             for e in range(len(extra)):
                 for k in range(3):
