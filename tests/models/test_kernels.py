@@ -21,7 +21,7 @@ from models.matching import fill_phases
 from models.motion import Motion
 from models.picture import BORDER, Planes, bordered, to_features, to_planes
 from models.plan import QUICK, THOROUGH, Plan
-from models.search import Search, phases
+from models.search import Pricing, Search, phases
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP, load
 from models.taps import CHROMA_TAPS, LUMA_TAPS
 from models.weights import load as load_weights
@@ -215,6 +215,17 @@ def test_the_searches_find_vectors_of_the_same_worth(texture: Callable[..., Tens
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("cannot cache function: no locator available")])
+def test_priced_vectors_are_much_the_same_by_both_searches(codecs: tuple[Codec, Codec], texture: Callable[..., Tensor]) -> None:
+    past = [texture(64, 96, seed=1), texture(64, 96, seed=1)]
+    current = torch.roll(past[0], (4, -8), (2, 3))
+    previous, context, rate = field(8, 12, 0), stream(1, 96, 8, 12, largest=(1 << 14) - 1), torch.tensor([16])
+    search = Search(32, THOROUGH)
+    fast, plain = (Pricing(codec.motion, previous, context, rate) for codec in codecs)
+    found = search(current, past, previous, rate, fast)
+    other = search._on_device(current, past, previous, rate, plain, [1])
+    assert (found == other).float().mean() > 0.8
+
+
 def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     real, announced = numba.njit, []
 
