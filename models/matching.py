@@ -1,14 +1,15 @@
 """The block matching of `models.search` on a processor: the same candidates, in compiled loops over all blocks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from models.arrays import Array
 from models.kernels import matching
 from models.kernels.threads import spread
-from models.plan import Plan
+from models.plan import RING, STEPS, Plan
 from models.steps import CodedStep
 from models.taps import LUMA_TAPS
 from models.vectors import displaced, velocity
@@ -84,14 +85,36 @@ class Matching:
             field = self.refine(field, followed=True)
         return field
 
-    def prune(self, field: Array, steps: Iterable[CodedStep], price: float) -> None:
-        """Go through the field as it will be coded, and take the prediction, or a vector near, where the better vector is not worth its bits."""
+    def settle(self, field: Array, errors: Callable[[Array], Array]) -> None:
+        """Offer every vector of the field those around it, and small moves, by errors as overlapped compensation makes them.
+
+        `errors` tells those of a field, (H + block, W + block), with zeros around them.
+        """
+        for parity in range(4):  # windows of one turn's blocks do not overlap
+            known, ring, steps = (errors(field), field.copy()), np.array(RING, np.int32), np.array(STEPS)
+            rest = (parity, self.planes, self.order, self.framed, *known, ring, steps, self.multiplier, _logarithms(), field)
+
+            def some(first: int, last: int, rest: tuple[Any, ...] = rest) -> None:
+                matching.settle(first, last, *rest)
+
+            spread(field.shape[1], some, LEAST)
+
+    def prune(self, field: Array, steps: Iterable[CodedStep], price: float, errors: Callable[[Array], Array] | None = None) -> None:
+        """Go through the field as it will be coded, and take the prediction, or a vector near, where the better vector is not worth its bits.
+
+        `errors` is as for `settle`, where overlap is looked at.
+        """
         for step in steps:
-            fields = step.offers
-            errors = np.empty((len(fields), fields.shape[2]), np.float32)
-            matching.errors(self.planes, self.order, self.framed, step.cells.where, fields, field.shape[2], self.multiplier, errors)
-            best = (errors + np.float32(price) * step.bits(fields)).argmin(0)
-            field.reshape(3, -1)[:, step.cells.where] = fields[best, :, np.arange(len(best))].T
+            fields, where = step.offers, step.cells.where
+            worth = np.empty((len(fields), fields.shape[2]), np.float32)
+            if errors:
+                matching.overlapped_errors(
+                    self.planes, self.order, self.framed, errors(field), where, fields, *field.shape[1:], self.multiplier, worth
+                )
+            else:
+                matching.errors(self.planes, self.order, self.framed, where, fields, field.shape[2], self.multiplier, worth)
+            best = (worth + np.float32(price) * step.bits(fields)).argmin(0)
+            field.reshape(3, -1)[:, where] = fields[best, :, np.arange(len(best))].T
 
 
 def _at(speed: Array, age: int) -> Array:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 CROSS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 RING = (*CROSS, (-1, -1), (-1, 1), (1, -1), (1, 1))
 
+STEPS = (2, 1)
+"""Quarter samples by which vectors are moved when overlap is looked at."""
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -21,7 +21,7 @@ from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.matching import Matching, fill_phases
 from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
-from models.plan import RING, THOROUGH, Plan
+from models.plan import RING, STEPS, THOROUGH, Plan
 from models.presets import lagrangian
 from models.steps import CodedStep, guessed_steps
 from models.taps import LUMA_TAPS
@@ -45,9 +45,6 @@ PRICE = 1.4
 
 AT_ONCE = 1 << 20
 """Samples of candidates that a processor compares at a time, so that they stay in its caches."""
-
-STEPS = (2, 1)
-"""Quarter samples by which vectors are moved when overlap is looked at."""
 
 OVERLAPS_BELOW = 30
 """The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""
@@ -294,18 +291,19 @@ class Search:
         if current.is_cuda:
             return self._on_device(current, pictures, previous, rate, pricing, ages)
         rings = np.array(RING, np.int32), np.array(self.plan.ring, np.int32)
-        overlaps = self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW
         planes, fields = self.references.planes.flatten(0, 1).numpy(), []
         for k, multiplier in enumerate(lagrangian(rate.double()).tolist()):
             luma, newest = (picture[k, 0].float().numpy() for picture in (current, pictures[0]))
             order, past = self.references.order.numpy() * np.int32(len(current)) + np.int32(k), previous[k].contiguous().numpy()
             matching = Matching(luma, newest, planes, order, multiplier, rings)
-            field = matching.match(past, self.reach, self.plan, ages)
-            if not overlaps:
-                matching.prune(field, pricing.coded_steps(field, k) if pricing else guessed_steps(field, past), PRICE)
+            field, errors = matching.match(past, self.reach, self.plan, ages), None
+            if self.plan.overlaps and float(rate[k]) < OVERLAPS_BELOW:
+                errors = Overlap(current[k : k + 1], [picture[k : k + 1] for picture in pictures], self.references).of
+                for _ in range(self.plan.overlaps):
+                    matching.settle(field, errors)
+            matching.prune(field, pricing.coded_steps(field, k) if pricing else guessed_steps(field, past), PRICE, errors)
             fields.append(field)
-        found = torch.from_numpy(np.stack(fields))
-        return self._overlapping(found, windows(current[:, 0].float(), BLOCK), current, pictures, previous, rate, pricing) if overlaps else found
+        return torch.from_numpy(np.stack(fields))
 
     def _on_device(
         self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None, ages: Sequence[int]
@@ -342,16 +340,10 @@ class Search:
         for _ in range(plan.passes):
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
-        return self._overlapping(field.clone(memory_format=torch.contiguous_format), small, current, pictures, previous, rate, pricing)
-
-    def _overlapping(
-        self, field: Tensor, small: Tensor, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None
-    ) -> Tensor:
-        """Refine by errors as overlapped compensation makes them, if the plan says so, and prune."""
-        multiplier, overlap = lagrangian(rate.double()).float(), None
-        if self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW:
+        field, overlap = field.clone(memory_format=torch.contiguous_format), None
+        if plan.overlaps and float(rate.max()) < OVERLAPS_BELOW:
             overlap = Overlap(current, pictures, self.references)
-            for _ in range(self.plan.overlaps):
+            for _ in range(plan.overlaps):
                 self._settle(small, field, overlap, multiplier)
         steps = pricing.steps(field) if pricing else (Guess(place) for place in pyramid(field, previous))
         return self._prune(small, field, overlap, steps, multiplier)

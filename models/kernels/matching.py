@@ -214,16 +214,13 @@ def refine(
                 known = False
                 for j in range(k):
                     known = known or (offered[j, 0] == dy and offered[j, 1] == dx and offered[j, 2] == age)
-                if not known and (count > 1 or len(steps) == 0):
+                if not known:
                     bits = _guess(dy - _displacement(vy, age), dx - _displacement(vx, age), age - mid, logarithms)
                     if bits < cost:
                         bits += _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough)
                     if bits < cost:
                         best, cost = k, bits
             y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
-            if count == 1 and len(steps):
-                bits = _guess(y - _displacement(vy, age), x - _displacement(vx, age), age - mid, logarithms)
-                cost = bits + _worth(flat, shape, order, current, block, r, c, y, x, age, multiplier, rough)
             middle_y, middle_x = _displacement(vy, age), _displacement(vx, age)
             for step in steps:
                 top, left = y, x
@@ -253,6 +250,105 @@ def errors(planes: Array, order: Array, current: Array, where: Array, fields: Ar
                 out[k, n] = out[known, n]
             else:
                 out[k, n] = _worth(flat, shape, order, current, 8, r, c, dy, dx, age, multiplier, False)
+
+
+@helper
+def _overlapped(flat, shape, order, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums):
+    """Bits that the errors of the window of an 8×8 block are worth where compensation overlaps, as they come out while all other vectors stay."""
+    _, count, tall, wide = shape
+    starts = np.empty(2, np.int64)
+    for k in range(2):
+        y, x, a = (held[0], held[1], held[2]) if k == 0 else (dy, dx, age)
+        top, left = max(0, min(tall - 16, r * 8 - 4 + (y >> 2) + MARGIN)), max(0, min(wide - 16, c * 8 - 4 + (x >> 2) + MARGIN))
+        starts[k] = ((order[min(a, len(order) - 1)] * count + (y & 3) * 4 + (x & 3)) * tall + top) * wide + left
+    for j in range(16):
+        alone = (c == 0 and j < 8) or (c == columns - 1 and j >= 8)  # beyond the border there is no other vector
+        weights[j] = np.float32(1) if alone else np.float32(2 * min(j, 15 - j) + 1) / np.float32(16)
+        sums[j] = 0
+    for i in range(4 if r == 0 else 0, 12 if r == rows - 1 else 16):
+        alone = (r == 0 and i < 8) or (r == rows - 1 and i >= 8)
+        weight = np.float32(1) if alone else np.float32(2 * min(i, 15 - i) + 1) / np.float32(16)
+        before, now = flat[starts[0] + i * wide : starts[0] + i * wide + 16], flat[starts[1] + i * wide : starts[1] + i * wide + 16]
+        line = left_over[r * 8 + i, c * 8 : c * 8 + 16]
+        for j in range(16):
+            error = line[j] + weight * weights[j] * (np.float32(before[j]) - np.float32(now[j]))
+            sums[j] += error * error
+    total, first, last = np.float32(0), 4 if c == 0 else 0, 12 if c == columns - 1 else 16
+    for j in range(first, last):
+        total += sums[j]
+    area = np.float32((last - first) * ((12 if r == rows - 1 else 16) - (4 if r == 0 else 0)))
+    return INHERITED * area / np.float32(2) * np.log2(np.float32(1) + np.float32(2 * 0.6931471805599453) * multiplier * total / area)
+
+
+@helper
+def _both(flat, shape, order, current, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums):
+    """The block's own errors count for one half, since the context moves block by block."""
+    alone = _worth(flat, shape, order, current, 8, r, c, dy, dx, age, multiplier, False)
+    return (alone + _overlapped(flat, shape, order, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums)) / np.float32(2)
+
+
+@kernel("void(i8, i8, i8, u1[:,:,:,::1], i4[::1], u1[:,::1], f4[:,::1], i4[:,:,::1], i4[:,::1], i8[::1], f4, f4[::1], i4[:,:,::1])")
+def settle(
+    first: int, last: int, parity: int, planes: Array, order: Array, current: Array, left_over: Array, field: Array, ring: Array, steps: Array,
+    multiplier: float, logarithms: Array, out: Array,
+) -> None:  # fmt: skip
+    """For every second block of every second row: the best of its vector, those around it, what they predict, and small moves, where compensation overlaps.
+
+    Args:
+        parity: which of the four sets of blocks, whose windows do not overlap.
+        left_over: the errors of the field as it is, (H + 8, W + 8), with zeros around them.
+        ring, steps, multiplier, logarithms: as of `refine`.
+        out: (3, h, w), where only these are set.
+    """
+    flat, shape = planes.reshape(-1), planes.shape
+    rows, columns = field.shape[1:]
+    offered, near = np.empty((6, 3), np.int64), np.empty((4, 3), np.int64)
+    weights, sums = np.empty(16, np.float32), np.empty(16, np.float32)
+    for r in range(first, last):
+        if r & 1 != parity >> 1:
+            continue
+        for c in range(parity & 1, columns, 2):
+            vy, vx, mid = _around(field, r, c, near)
+            held = field[:, r, c]
+            for k in range(3):
+                offered[0, k] = held[k]
+                for j in range(4):
+                    offered[1 + j, k] = near[j, k]
+            offered[5, 0], offered[5, 1], offered[5, 2] = _displacement(vy, mid), _displacement(vx, mid), mid
+            best, cost = 0, np.float32(np.inf)
+            for k in range(6):
+                dy, dx, age = offered[k, 0], offered[k, 1], offered[k, 2]
+                bits = _guess(dy - _displacement(vy, age), dx - _displacement(vx, age), age - mid, logarithms)
+                if bits < cost:
+                    bits += _both(flat, shape, order, current, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums)
+                if bits < cost:
+                    best, cost = k, bits
+            y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
+            middle_y, middle_x = _displacement(vy, age), _displacement(vx, age)
+            for step in steps:
+                top, left = y, x
+                for m in range(len(ring)):
+                    dy, dx = top + ring[m, 0] * step, left + ring[m, 1] * step
+                    bits = _guess(dy - middle_y, dx - middle_x, age - mid, logarithms)
+                    if bits < cost:
+                        bits += _both(flat, shape, order, current, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums)
+                    if bits < cost:
+                        y, x, cost = dy, dx, bits
+            out[0, r, c], out[1, r, c], out[2, r, c] = y, x, age
+
+
+@kernel("void(u1[:,:,:,::1], i4[::1], u1[:,::1], f4[:,::1], i8[::1], i4[:,:,::1], i8, i8, f4, f4[:,::1])")
+def overlapped_errors(
+    planes: Array, order: Array, current: Array, left_over: Array, where: Array, fields: Array, rows: int, columns: int, multiplier: float, out: Array
+) -> None:
+    """`errors` where compensation overlaps; the first of the vectors is that of the field."""
+    flat, shape = planes.reshape(-1), planes.shape
+    weights, sums = np.empty(16, np.float32), np.empty(16, np.float32)
+    for n in range(len(where)):
+        r, c, held = where[n] // columns, where[n] % columns, fields[0, :, n]
+        for k in range(len(fields)):
+            dy, dx, age = fields[k, 0, n], fields[k, 1, n], fields[k, 2, n]
+            out[k, n] = _both(flat, shape, order, current, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums)
 
 
 @kernel("void(i8, i8, f4[:,::1], f4[:,::1], i8, i4[:,:,::1])")

@@ -15,13 +15,14 @@ from models import warp
 from models.codec import Codec
 from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
 from models.exact import STREAM_LIMIT
-from models.kernels import Kernel, kernel, tensors, threads
+from models.kernels import Kernel, kernel, matching, tensors, threads
 from models.kernels.matching import MARGIN
 from models.matching import fill_phases
 from models.motion import Motion
+from models.overlap import Overlap
 from models.picture import BORDER, Planes, bordered, to_features, to_planes
 from models.plan import QUICK, THOROUGH, Plan
-from models.search import Pricing, Search, phases
+from models.search import Pricing, Search, phases, windows
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP, load
 from models.taps import CHROMA_TAPS, LUMA_TAPS
 from models.weights import load as load_weights
@@ -223,6 +224,34 @@ def test_priced_vectors_are_much_the_same_by_both_searches(codecs: tuple[Codec, 
     found = search(current, past, previous, rate, fast)
     other = search._on_device(current, past, previous, rate, plain, [1])
     assert (found == other).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+@pytest.mark.parametrize("height, width", [(16, 16), (48, 80)])
+def test_errors_of_blocks_are_worth_the_same_bits(texture: Callable[..., Tensor], height: int, width: int, overlapping: bool) -> None:
+    """In the middle and at the border, of vectors that lead out of the picture."""
+    wide = texture(height + 8, width + 8)
+    past, current = [wide[..., :height, :width].contiguous(), wide[..., 2 : height + 2, 3 : width + 3].contiguous()], wide[..., 4 : height + 4, 1 : width + 1]
+    rows, columns, multiplier = height // 8, width // 8, 0.02
+    vectors, where = field(rows, columns, 90), torch.arange(rows * columns)
+    vectors[:, 2] %= 2
+    offered = torch.stack([vectors, field(rows, columns, 5, seed=1), torch.zeros_like(vectors)])
+    offered[:, :, 2] %= 2
+    search = Search(16, THOROUGH)
+    search.references.update(past)
+    overlap = Overlap(current, past, search.references) if overlapping else None
+    if overlap:
+        overlap.update(vectors)
+    fields = offered.flatten(-2)[..., None, :]
+    expected = search._errors_at(windows(current[:, 0], 8), where, fields, fields[0], overlap, torch.tensor([multiplier]))[:, 0, 0].numpy()
+    planes, order = search.references.planes[:, 0].contiguous().numpy(), search.references.order.numpy()
+    framed = np.pad(current[0, 0].numpy().astype(np.uint8), matching.OVERLAP, mode="edge")
+    worth, flat = np.empty_like(expected), offered[:, 0].flatten(-2).contiguous().numpy()
+    if overlap:
+        matching.overlapped_errors(planes, order, framed, overlap.of(vectors[0].numpy()), where.numpy(), flat, rows, columns, np.float32(multiplier), worth)
+    else:
+        matching.errors(planes, order, framed, where.numpy(), flat, columns, np.float32(multiplier), worth)
+    assert worth == pytest.approx(expected, rel=1e-3, abs=0.01)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("cannot cache function: no locator available")])
