@@ -62,8 +62,8 @@ def test_the_deep_search_leaves_less_error(texture: Callable[..., Tensor]) -> No
 
 @pytest.mark.parametrize("rate, looked", [(OVERLAPS_BELOW - 1, True), (OVERLAPS_BELOW, False)])
 def test_overlap_is_looked_at_where_quality_is_good(monkeypatch: pytest.MonkeyPatch, texture: Callable[..., Tensor], rate: int, looked: bool) -> None:
-    turns, update = [], Overlap.update
-    monkeypatch.setattr(Overlap, "update", lambda self, field: turns.append(0) or update(self, field))
+    turns, errors = [], Overlap.of
+    monkeypatch.setattr(Overlap, "of", lambda self, field: turns.append(0) or errors(self, field))
     picture = texture(32, 48).round()
     Search(16, DEEP)(picture, [picture], still(picture[..., ::8, ::8]), torch.tensor([rate]))
     assert bool(turns) == looked
