@@ -43,9 +43,6 @@ INHERITED = 3.0
 PRICE = 1.4
 """What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
-AT_ONCE = 1 << 20
-"""Samples of candidates that a processor compares at a time, so that they stay in its caches."""
-
 OVERLAPS_BELOW = 30
 """The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""
 
@@ -416,10 +413,8 @@ class Search:
         window, device = current.shape[-1], current.device
         rows = spaced(fields.shape[-2], 1, 0, device)[:, None] if rows is None else rows
         columns = spaced(fields.shape[-1], 1, 0, device) if columns is None else columns
-        most = max(1, AT_ONCE // current.numel()) if device.type == "cpu" else len(fields)
-        parts = (self.references.windows(part, window - 2 * OVERLAP, rows, columns) for part in fields.split(most))
-        variances = [_variances(found, current, _weights(window, device)) for found in parts]
-        return _worth(torch.cat(variances), (window - 2 * OVERLAP) ** 2, multiplier)
+        found = self.references.windows(fields, window - 2 * OVERLAP, rows, columns)
+        return _worth(_variances(found, current, _weights(window, device)), (window - 2 * OVERLAP) ** 2, multiplier)
 
 
 def _best(fields: Tensor, costs: Tensor) -> Tensor:
