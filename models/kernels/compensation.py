@@ -10,70 +10,87 @@ _PICTURES = f"UniTuple(u1[:,:,::1], {REFERENCES})"
 
 
 @helper
+def _across8(plane, top, left, taps, lines, out):
+    """Lines of a window of 8×8 blocks, interpolated between columns."""
+    t0, t1, t2, t3, t4, t5, t6, t7 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6], taps[7]
+    for i in range(lines):
+        s = plane[top + i, left : left + 23]
+        if t3 == 64:
+            for j in range(16):
+                out[i, j] = np.int32(64) * s[j + 3]
+        else:
+            for j in range(16):
+                out[i, j] = (
+                    t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3] + t4 * s[j + 4] + t5 * s[j + 5] + t6 * s[j + 6] + t7 * s[j + 7]
+                )  # fmt: skip
+
+
+@helper
+def _down8(across, taps, weights, out):
+    """The window itself, interpolated between rows and weighted, added to `out` (16, 16)."""
+    t0, t1, t2, t3, t4, t5, t6, t7 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6], taps[7]
+    for i in range(16):
+        weight, line = weights[i], out[i]
+        for j in range(16):
+            v = (
+                t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
+                + t4 * across[i + 4, j] + t5 * across[i + 5, j] + t6 * across[i + 6, j] + t7 * across[i + 7, j]
+            )  # fmt: skip
+            line[j] += ((v + 31 + ((v >> 6) & 1)) >> 6) * weight * weights[j]
+
+
+@helper
+def _across4(plane, top, left, taps, lines, out):
+    """`_across8` for 4×4 blocks, with four taps."""
+    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
+    for i in range(lines):
+        s = plane[top + i, left : left + 11]
+        for j in range(8):
+            out[i, j] = t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3]
+
+
+@helper
+def _down4(across, taps, weights, out):
+    """`_down8` for these."""
+    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
+    for i in range(8):
+        weight, line = weights[i], out[i]
+        for j in range(8):
+            v = t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
+            line[j] += ((v + 31 + ((v >> 6) & 1)) >> 6) * weight * weights[j]
+
+
+@helper
 def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, count):
     """See `luma` and `chroma`. Windows of a ring of blocks around the picture come first and last; a band is what two rows of them share."""
     parts, tall, wide = planes[0].shape
     _, rows, columns = vectors.shape
     height, width = out.shape[1:]
     half, size, before = block // 2, 2 * block, count // 2 - 1
-    line = size + count - 1
+    lines = size + count - 1
     shift = 2 if count == 8 else 3  # a whole sample is 2^shift units of the vectors
     mask = (1 << shift) - 1
     first = border - block - half - before
     band = np.zeros((parts, size, (columns + 2) * block + block), np.int32)
-    across = np.empty((size + 7, size), np.int32)
-    weight = np.empty(size, np.int32)
+    across, weights = np.empty((lines, size), np.int32), np.empty(size, np.int32)
     for i in range(size):
-        weight[i] = min(2 * i + 1, 4 * block - 1 - 2 * i)
+        weights[i] = min(2 * i + 1, 4 * block - 1 - 2 * i)
     unit = np.float32(1 / (64 * size * size))
     for r in range(max(0, first_row - 1), last_row):
         for c in range(columns + 2):
             y, x = max(0, min(rows - 1, r - 1)), max(0, min(columns - 1, c - 1))
             dy, dx = vectors[0, y, x], vectors[1, y, x]
             picture = planes[max(0, min(REFERENCES - 1, vectors[2, y, x]))]
-            top = max(0, min(tall - line, first + r * block + (dy >> shift)))
-            left = max(0, min(wide - line, first + c * block + (dx >> shift)))
-            ty, tx = taps[dy & mask], taps[dx & mask]
+            top = max(0, min(tall - lines, first + r * block + (dy >> shift)))
+            left = max(0, min(wide - lines, first + c * block + (dx >> shift)))
             for p in range(parts):
-                plane = picture[p]
+                window = band[p, :, c * block : c * block + size]
                 if count == 8:
-                    if dx & mask:
-                        t0, t1, t2, t3, t4, t5, t6, t7 = tx[0], tx[1], tx[2], tx[3], tx[4], tx[5], tx[6], tx[7]
-                        for i in range(line):
-                            s = plane[top + i, left : left + line]
-                            for j in range(size):
-                                across[i, j] = (
-                                    t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3]
-                                    + t4 * s[j + 4] + t5 * s[j + 5] + t6 * s[j + 6] + t7 * s[j + 7]
-                                )  # fmt: skip
-                    else:
-                        for i in range(line):
-                            s = plane[top + i, left : left + line]
-                            for j in range(size):
-                                across[i, j] = np.int32(64) * s[j + 3]
-                    t0, t1, t2, t3, t4, t5, t6, t7 = ty[0], ty[1], ty[2], ty[3], ty[4], ty[5], ty[6], ty[7]
-                    for i in range(size):
-                        w = weight[i]
-                        for j in range(size):
-                            v = (
-                                t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
-                                + t4 * across[i + 4, j] + t5 * across[i + 5, j] + t6 * across[i + 6, j] + t7 * across[i + 7, j]
-                            )  # fmt: skip
-                            v = (v + 31 + ((v >> 6) & 1)) >> 6
-                            band[p, i, c * block + j] += v * w * weight[j]
+                    _across8(picture[p], top, left, taps[dx & mask], lines, across)
+                    _down8(across, taps[dy & mask], weights, window)
                 else:
-                    t0, t1, t2, t3 = tx[0], tx[1], tx[2], tx[3]
-                    for i in range(line):
-                        s = plane[top + i, left : left + line]
-                        for j in range(size):
-                            across[i, j] = t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3]
-                    t0, t1, t2, t3 = ty[0], ty[1], ty[2], ty[3]
-                    for i in range(size):
-                        w = weight[i]
-                        for j in range(size):
-                            v = t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
-                            v = (v + 31 + ((v >> 6) & 1)) >> 6
-                            band[p, i, c * block + j] += v * w * weight[j]
+                    _across4(picture[p], top, left, taps[dx & mask], lines, across)
+                    _down4(across, taps[dy & mask], weights, window)
         # The upper half of the band is complete: its first line is line r·block - block - half of the picture.
         for p in range(parts):
             for i in range(block):
