@@ -4,16 +4,26 @@ All of them compute with integers, or with floating point where it is exact, and
 PyTorch, which are what runs on a GPU and in training. Numba compiles each at its first call and keeps the result, beside
 this file where that can be written to, in the user's cache otherwise.
 
-Each file is compiled by itself: a helper stands in the file that it helps.
+A helper stands in the file that it helps. What is kept is known by all sources here, and by those that constants come from.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numba
 
 Function = Callable[..., Any]
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Of the sources: Numba itself looks at the file of a function alone."""
+    folder = Path(__file__).parent
+    sources = sorted(folder.glob("*.py")) + [folder.parent / name for name in ("tables.py", "vectors.py")]
+    return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
 
 
 class Kernel:
@@ -38,8 +48,9 @@ class Kernel:
 
     def _make(self) -> Function:
         try:
+            self.function.__qualname__ = f"{self.function.__name__}_{_version()}"  # names the file
             made = numba.njit(cache=True, nogil=True)(self.function)
-            kept = any(Path(str(made.stats.cache_path)).glob(f"*{self.function.__name__}-*.nbi"))
+            kept = any(Path(str(made.stats.cache_path)).glob(f"*{self.function.__qualname__}-*.nbi"))
             self._compile(made, kept)
         except (OSError, RuntimeError):  # there is no folder to keep it in, or no space
             made = numba.njit(nogil=True)(self.function)

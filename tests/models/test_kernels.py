@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import warp
+from models import kernels, warp
 from models.codec import Codec
 from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
 from models.exact import STREAM_LIMIT
@@ -252,6 +254,22 @@ def test_errors_of_blocks_are_worth_the_same_bits(texture: Callable[..., Tensor]
     else:
         matching.errors(planes, order, framed, where.numpy(), flat, columns, np.float32(multiplier), worth)
     assert worth == pytest.approx(expected, rel=1e-3, abs=0.01)
+
+
+def test_what_is_kept_is_known_by_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A constant of another file is compiled in, so that what was kept before it changed must not be used."""
+    module = tmp_path / "loops.py"
+    module.write_text("FACTOR = 2\ndef times(x: int) -> int:\n    return FACTOR * x\n")
+    results = []
+    for version, factor in (("one", 2), ("one", 3), ("two", 3)):
+        spec = importlib.util.spec_from_file_location("loops", module)
+        assert spec and spec.loader
+        loops = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loops)
+        loops.FACTOR = factor
+        monkeypatch.setattr(kernels, "_version", lambda version=version: version)
+        results.append(kernel("i8(i8)")(loops.times)(7))
+    assert results == [14, 14, 21]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("cannot cache function: no locator available")])
