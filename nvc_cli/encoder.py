@@ -12,6 +12,7 @@ from torch import Tensor
 from models.codec import State, alignment
 from models.cycle import KEYFRAME, rate_point
 from models.entropy import SymbolEncoder
+from models.kernels.threads import beside
 from models.picture import Planes
 from models.presets import lagrangian
 from models.quality import distortion
@@ -201,10 +202,11 @@ class Encoder:
         older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
         vectors = self.codec.search(self.search, source, way.state, rates, older)
         unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, self.effort.refinement)
-        payload = coder.finish()
+        written = beside(coder.finish)
         if isinstance(decision, bool):
-            return [way.then(_Coded(frame, source, unfiltered.finish(decision), rate, False, decision, payload), 0.0)]
-        states = [unfiltered.finish(flag) for flag in (False, True)]
+            state = unfiltered.finish(decision)
+            return [way.then(_Coded(frame, source, state, rate, False, decision, written()), 0.0)]
+        states, payload = [unfiltered.finish(flag) for flag in (False, True)], written()
         off, on = errors = [_error(state.picture, source) for state in states]
         moment = Moment(off, on, self.since, self.base, last is not None and last.filtered)
         coded = [_Coded(frame, source, state, rate, False, bool(flag), payload, moment) for flag, state in enumerate(states)]

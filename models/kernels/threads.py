@@ -4,8 +4,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 
 @lru_cache(maxsize=1)
@@ -19,11 +22,14 @@ def spread(count: int, part: Callable[[int, int], object], least: int = 1) -> No
     ends = [count * k // parts for k in range(parts + 1)]
     others = [_pool().submit(part, first, last) for first, last in zip(ends[1:], ends[2:])]
     part(0, ends[1])
-    together(others)
+    wait(others)
+    for other in others:
+        other.result()  # raises its error
 
 
-def together(futures: list) -> None:
-    """Wait for what runs beside; errors are raised here."""
-    wait(futures)
-    for future in futures:
-        future.result()
+def beside(work: Callable[[], Result]) -> Callable[[], Result]:
+    """Begin what another core can do; the result comes when it is asked for, or its error."""
+    if torch.get_num_threads() == 1:
+        done = work()
+        return lambda: done
+    return _pool().submit(work).result
