@@ -51,6 +51,7 @@ class LazyGroup(click.Group):
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]  # that of click.Group would import all commands
 
     def invoke(self, ctx: click.Context) -> Any:
+        _share_cores()
         try:
             with _ending_on_request():
                 result = super().invoke(ctx)
@@ -69,6 +70,12 @@ class LazyGroup(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(130)
+
+
+def _share_cores() -> None:
+    """Let the threads of PyTorch's OpenMP wait for each other for some microseconds only, not milliseconds, on cores that compiled loops want."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
