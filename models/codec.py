@@ -27,7 +27,7 @@ from models.refinement import Refinement
 from models.plan import QUICK
 from models.search import Pricing, References, Search
 from models.stages import staged
-from models.steps import MOST_SYMBOLS
+from models.steps import MOST_SYMBOLS, CodedStep
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
 
@@ -137,7 +137,7 @@ class Codec(nn.Module):
     def train_frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor, refresh: bool | Tensor, search: Search) -> Trained:
         """A P-frame with differentiable rate and quality; `filtered` (B,) is 1 where the in-loop filter is on, `refresh` is for all samples."""
         with torch.no_grad():
-            vectors = self.search(search, picture, state, rate)
+            vectors, _ = self.search(search, picture, state, rate)
             reference = self.inter.grid(to_features(compensate(state.pictures[: search.references.count], vectors)))
         motion_bits = self.motion.bits(vectors, state.vectors, state.context.detach(), rate)
         memory = self._memory(state, vectors, reference, refresh)
@@ -187,16 +187,17 @@ class Codec(nn.Module):
         return self._keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
 
     @staged("motion search")
-    def search(self, search: Search, picture: Planes, state: State, rate: Tensor, older: Sequence[int] | None = None) -> Tensor:
-        """Vectors for a P-frame, found by `search`, also in pictures of the ages `older`, by default in all."""
-        past = [picture.y for picture in state.pictures]
-        return search(picture.y, past, state.vectors, rate, Pricing(self.motion, state.vectors, state.context, rate), older)
+    def search(self, search: Search, picture: Planes, state: State, rate: Tensor, older: Sequence[int] | None = None) -> tuple[Tensor, list[CodedStep]]:
+        """Vectors for a P-frame, found by `search`, also in pictures of the ages `older`, by default in all; and the steps of coding them, where it has been through these."""
+        past, pricing = [picture.y for picture in state.pictures], Pricing(self.motion, state.vectors, state.context, rate)
+        return search(picture.y, past, state.vectors, rate, pricing, older), pricing.known
 
     def encode_frame(
-        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, refinement: Refinement | None = None
-    ) -> "Unfiltered":
-        """Write a P-frame with the given vectors; what remains to decide is the filter. Refinement takes it to be on."""
-        self.motion.encode(vectors, state.vectors, state.context, rate, coder)
+        self, picture: Planes, state: State, rate: Tensor, vectors: Tensor, refresh: bool, coder: SymbolSink, steps: Sequence[CodedStep] = (),
+        refinement: Refinement | None = None,
+    ) -> "Unfiltered":  # fmt: skip
+        """Write a P-frame with the given vectors, whose steps may be known; what remains to decide is the filter. Refinement takes it to be on."""
+        self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
         reference, context = self._predict(state, rate, vectors, refresh)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(reference.device)):  # any y will do, and this one costs no more bits
             y = self.inter.analyse(to_features(picture), reference, context, rate).float()

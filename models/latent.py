@@ -18,6 +18,7 @@ from models.blocks import Block, down, up
 from models.entropy import SKIP, TOO_MANY, SymbolDecoder, SymbolSink, integers, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
 from models.kernels import coding, tensors
+from models.machine import has_matrix_units
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
 
@@ -121,7 +122,8 @@ class Latent(nn.Module):
     @staged("latent")
     def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolSink, refine: Refine | None = None) -> Tensor:
         """Write z and y of one frame, its symbols refined if need be; returns the ŷ that `decode` will return."""
-        z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(y.device)):  # any z will do
+            z = self.hyper(y, rate).float().round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
         if self.fuse.compiled and len(y) == 1 and not refine:

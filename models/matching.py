@@ -37,17 +37,20 @@ class Matching:
     """
 
     def __init__(self, current: Array, newest: Array, planes: Array, order: Array, multiplier: float, rings: tuple[Array, Array]):
-        self.current, self.newest, self.planes, self.order, self.rings = current, newest, planes, order, rings
+        self.current, self.newest = (np.ascontiguousarray(plane) for plane in (current, newest))
+        self.planes, self.order, self.rings = planes, order, rings
         self.framed = np.pad(current.astype(np.uint8), matching.OVERLAP, mode="edge")
         self.multiplier = np.float32(multiplier)
 
     def coarse(self, reach: int) -> Array:
         """Full search at a quarter of the resolution: vectors (3, H/16, W/16)."""
         height, width = self.current.shape
-        quarter, radius = (height // 4, 4, width // 4, 4), reach // 4
-        small, past = (plane.reshape(quarter).mean((1, 3), dtype=np.float32) for plane in (self.current, self.newest))
+        radius = reach // 4
+        small, past = (np.empty((height // 4 + 2 * around, width // 4 + 2 * around), np.float32) for around in (0, radius))
+        matching.quarter(self.current, 0, small)
+        matching.quarter(self.newest, radius, past)
         field = np.zeros((3, height // 16, width // 16), np.int32)
-        rest = small, np.pad(past, radius, mode="edge"), radius, field[:2]
+        rest = small, past, radius, field[:2]
         spread(field.shape[1], lambda first, last: matching.coarse(first, last, *rest), LEAST)
         return field * np.int32(16)
 
@@ -108,13 +111,17 @@ class Matching:
             fields, where = step.offers, step.cells.where
             worth = np.empty((len(fields), fields.shape[2]), np.float32)
             if errors:
-                matching.overlapped_errors(
-                    self.planes, self.order, self.framed, errors(field), where, fields, *field.shape[1:], self.multiplier, worth
-                )
+                kernel: Callable[..., None] = matching.overlapped_errors
+                rest = self.planes, self.order, self.framed, errors(field), where, fields, *field.shape[1:], self.multiplier, worth
             else:
-                matching.errors(self.planes, self.order, self.framed, where, fields, field.shape[2], self.multiplier, worth)
-            best = (worth + np.float32(price) * step.bits(fields)).argmin(0)
-            field.reshape(3, -1)[:, where] = fields[best, :, np.arange(len(best))].T
+                kernel = matching.errors
+                rest = self.planes, self.order, self.framed, where, fields, field.shape[2], self.multiplier, worth
+
+            def some(first: int, last: int, kernel: Callable[..., None] = kernel, rest: tuple[Any, ...] = rest) -> None:
+                kernel(first, last, *rest)
+
+            spread(len(where), some, 64 * LEAST)
+            matching.choose(where, fields, worth, step.bits(fields), np.float32(price), field.reshape(3, -1))
 
 
 def _at(speed: Array, age: int) -> Array:

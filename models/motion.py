@@ -158,12 +158,16 @@ class Motion(nn.Module):
         return total
 
     @staged("vectors")
-    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink) -> None:
-        """Write the field of one frame, or those of several samples one after the other."""
+    def encode(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolSink, steps: Sequence[CodedStep] = ()) -> None:
+        """Write the field of one frame, or those of several samples one after the other; steps, if they are known, are not computed again."""
+        for step in steps or self._all_steps(field, previous, memory, rate):
+            step.write(coder)
+
+    def _all_steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[CodedStep]:
+        """`coded_steps` of every sample of a batch."""
         for k in range(len(field)):
             some = slice(k, k + 1)
-            for step in self.coded_steps(field[k].contiguous().cpu().numpy(), previous[some], memory[some], rate[some]):
-                step.write(coder)
+            yield from self.coded_steps(field[k].contiguous().cpu().numpy(), previous[some], memory[some], rate[some])
 
     @staged("vectors")
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:

@@ -68,7 +68,7 @@ class Pool:
             if last is None:
                 state = codec.encode_keyframe(picture, rate, _Unwritten())
             else:
-                vectors = codec.search(self.search, picture, last, rate)
+                vectors, _ = codec.search(self.search, picture, last, rate)
                 state = codec.encode_frame(picture, last, rate, vectors, False, _Unwritten()).finish(filtered[t])
                 following = codec.moved(state.picture, last.picture, rates[t - 1])
                 self._keep(pictures[t - 1], last.picture, last.context, following, rates[t - 1], rate)

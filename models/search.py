@@ -8,7 +8,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -240,6 +240,7 @@ class Pricing:
     previous: Tensor  # vectors of the frame before, (B, 3, h, w)
     context: Tensor  # of the frame before, (B, C, h, w)
     rate: Tensor  # (B,)
+    known: list[CodedStep] = field(default_factory=list)  # the steps that `coded_steps` has been through
 
     def steps(self, field: Tensor) -> Iterator[Step]:
         """As the field (B, 3, h, w) will be coded."""
@@ -247,7 +248,10 @@ class Pricing:
 
     def coded_steps(self, field: Array, k: int) -> Iterator[CodedStep]:
         """The same of the field (3, h, w) of one sample, in compiled loops."""
-        return self.motion.coded_steps(field, self.previous[k : k + 1], self.context[k : k + 1], self.rate[k : k + 1])
+        some = slice(k, k + 1)
+        for step in self.motion.coded_steps(field, self.previous[some], self.context[some], self.rate[some]):
+            self.known.append(step)
+            yield step
 
 
 class Search:

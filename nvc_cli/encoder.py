@@ -200,8 +200,8 @@ class Encoder:
         last = way.open[-1] if way.open else self.last
         rates = self._tensor(rate)
         older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
-        vectors = self.codec.search(self.search, source, way.state, rates, older)
-        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, self.effort.refinement)
+        vectors, steps = self.codec.search(self.search, source, way.state, rates, older)
+        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps, self.effort.refinement)
         written = beside(coder.finish)
         if isinstance(decision, bool):
             state = unfiltered.finish(decision)

@@ -96,7 +96,7 @@ def code(codec: Codec, clips: Clips, random: Random) -> list[Tensor]:
         if t == 0:
             state = codec.encode_keyframe(picture, rate, SymbolEncoder())
             continue
-        vectors = codec.search(search, picture, state, rate)
+        vectors, _ = codec.search(search, picture, state, rate)
         frame = codec.encode_frame(picture, state, rate, vectors, False, SymbolEncoder())
         state = frame.finish(False)
         planes = [plane.to(torch.uint8) for plane in (picture.y, picture.u, picture.v)]

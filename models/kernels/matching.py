@@ -234,11 +234,13 @@ def refine(
             out[0, r, c], out[1, r, c], out[2, r, c] = y, x, age
 
 
-@kernel("void(u1[:,:,:,::1], i4[::1], u1[:,::1], i8[::1], i4[:,:,::1], i8, f4, f4[:,::1])")
-def errors(planes: Array, order: Array, current: Array, where: Array, fields: Array, columns: int, multiplier: float, out: Array) -> None:
-    """Bits that the errors of some 8×8 blocks are worth, by their numbers in rows of `columns`: vectors (K, 3, n) -> (K, n)."""
+@kernel("void(i8, i8, u1[:,:,:,::1], i4[::1], u1[:,::1], i8[::1], i4[:,:,::1], i8, f4, f4[:,::1])")
+def errors(
+    first: int, last: int, planes: Array, order: Array, current: Array, where: Array, fields: Array, columns: int, multiplier: float, out: Array
+) -> None:
+    """Bits that the errors of some 8×8 blocks are worth, by their numbers in rows of `columns`, from the first to the last of them: vectors (K, 3, n) -> (K, n)."""
     flat, shape = planes.reshape(-1), planes.shape
-    for n in range(len(where)):
+    for n in range(first, last):
         r, c = where[n] // columns, where[n] % columns
         for k in range(len(fields)):
             dy, dx, age = fields[k, 0, n], fields[k, 1, n], fields[k, 2, n]
@@ -337,18 +339,47 @@ def settle(
             out[0, r, c], out[1, r, c], out[2, r, c] = y, x, age
 
 
-@kernel("void(u1[:,:,:,::1], i4[::1], u1[:,::1], f4[:,::1], i8[::1], i4[:,:,::1], i8, i8, f4, f4[:,::1])")
+@kernel("void(i8, i8, u1[:,:,:,::1], i4[::1], u1[:,::1], f4[:,::1], i8[::1], i4[:,:,::1], i8, i8, f4, f4[:,::1])")
 def overlapped_errors(
-    planes: Array, order: Array, current: Array, left_over: Array, where: Array, fields: Array, rows: int, columns: int, multiplier: float, out: Array
+    first: int, last: int, planes: Array, order: Array, current: Array, left_over: Array, where: Array, fields: Array, rows: int, columns: int, multiplier: float, out: Array
 ) -> None:
     """`errors` where compensation overlaps; the first of the vectors is that of the field."""
     flat, shape = planes.reshape(-1), planes.shape
     weights, sums = np.empty(16, np.float32), np.empty(16, np.float32)
-    for n in range(len(where)):
+    for n in range(first, last):
         r, c, held = where[n] // columns, where[n] % columns, fields[0, :, n]
         for k in range(len(fields)):
             dy, dx, age = fields[k, 0, n], fields[k, 1, n], fields[k, 2, n]
             out[k, n] = _both(flat, shape, order, current, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums)
+
+
+@kernel("void(i8[::1], i4[:,:,::1], f4[:,::1], f4[:,::1], f4, i4[:,::1])")
+def choose(where: Array, fields: Array, worth: Array, bits: Array, price: float, field: Array) -> None:
+    """Set some of a field's vectors (3, blocks) to those of `fields` (K, 3, n) that cost least, the first of such that cost the same."""
+    for n in range(len(where)):
+        best, cost = 0, worth[0, n] + price * bits[0, n]
+        for k in range(1, len(fields)):
+            other = worth[k, n] + price * bits[k, n]
+            if other < cost:
+                best, cost = k, other
+        for c in range(3):
+            field[c, where[n]] = fields[best, c, n]
+
+
+@kernel("void(f4[:,::1], i8, f4[:,::1])")
+def quarter(plane: Array, around: int, out: Array) -> None:
+    """Means of 4×4 samples, with some `around` that repeat the border: (H, W) -> (H/4 + 2·around, W/4 + 2·around)."""
+    rows, columns = len(plane) // 4, plane.shape[1] // 4
+    for r in range(len(out)):
+        y, line = 4 * max(0, min(rows - 1, r - around)), out[r]
+        for c in range(columns):
+            total = np.float32(0)
+            for i in range(4):
+                for j in range(4):
+                    total += plane[y + i, 4 * c + j]
+            line[around + c] = total * np.float32(1 / 16)
+        line[:around] = line[around]
+        line[around + columns :] = line[around + columns - 1]
 
 
 @kernel("void(i8, i8, f4[:,::1], f4[:,::1], i8, i4[:,:,::1])")

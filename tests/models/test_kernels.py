@@ -250,9 +250,9 @@ def test_errors_of_blocks_are_worth_the_same_bits(texture: Callable[..., Tensor]
     framed = np.pad(current[0, 0].numpy().astype(np.uint8), matching.OVERLAP, mode="edge")
     worth, flat = np.empty_like(expected), offered[:, 0].flatten(-2).contiguous().numpy()
     if overlap:
-        matching.overlapped_errors(planes, order, framed, overlap.of(vectors[0].numpy()), where.numpy(), flat, rows, columns, np.float32(multiplier), worth)
+        matching.overlapped_errors(0, len(where), planes, order, framed, overlap.of(vectors[0].numpy()), where.numpy(), flat, rows, columns, np.float32(multiplier), worth)
     else:
-        matching.errors(planes, order, framed, where.numpy(), flat, columns, np.float32(multiplier), worth)
+        matching.errors(0, len(where), planes, order, framed, where.numpy(), flat, columns, np.float32(multiplier), worth)
     assert worth == pytest.approx(expected, rel=1e-3, abs=0.01)
 
 
