@@ -19,7 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -78,16 +78,15 @@ def other(where: Path, name: str, source: Path, frames: int, threads: int) -> Ru
     return Run(frames / seconds, memory)
 
 
-def scaled(video: Path, size: tuple[int, int], frames: int, target: Path) -> int:
-    """The first frames of a video at this size, as y4m; returns how many there are."""
+def scaled(video: Path, size: tuple[int, int], frames: int, target: Path) -> None:
+    """The first frames of a video at this size, as y4m; a video that is shorter is played to and fro."""
     import av
 
     with av.open(str(video)) as source, target.open("wb") as file:
         write_y4m_header(file, VideoInfo(*size, Fraction(30)))
-        count = 0
-        for count, picture in enumerate(islice(source.decode(video=0), frames), 1):
-            write_y4m_frame(file, Frame.of(picture.reformat(*size, format="yuv420p")))
-    return count
+        pictures = [Frame.of(picture.reformat(*size, format="yuv420p")) for picture in islice(source.decode(video=0), frames)]
+        for picture in islice(cycle(pictures + pictures[-2:0:-1]), frames):
+            write_y4m_frame(file, picture)
 
 
 def shown(rows: list[tuple[str, list[Run]]]) -> None:
@@ -101,7 +100,7 @@ def shown(rows: list[tuple[str, list[Run]]]) -> None:
 @click.option("--models", default="tiny", show_default=True, help="Models of the package, or .safetensors files.")
 @click.option("--efforts", default="fast,medium", show_default=True)
 @click.option("--others", default=",".join(OTHERS), show_default=True, help="Other encoders; empty: none.")
-@click.option("--frames", type=click.IntRange(2), default=24, show_default=True)
+@click.option("--frames", type=click.IntRange(2), default=128, show_default=True, help="A video that is shorter is played to and fro.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count(), show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -115,8 +114,8 @@ def command(
         where = Path(folder)
         for name in sizes.split(","):
             source = where / f"{name}.y4m"
-            count = scaled(video, SIZES[name], frames, source)
-            print(f"{name}, {SIZES[name][0]}x{SIZES[name][1]}, {count} frames, {threads} threads, median of {runs} runs")
+            scaled(video, SIZES[name], frames, source)
+            print(f"{name}, {SIZES[name][0]}x{SIZES[name][1]}, {frames} frames, {threads} threads, median of {runs} runs")
             seen: dict[str, list[Run]] = {}
             for _ in tqdm(range(runs), unit="run", disable=None):
                 for model in models.split(","):
@@ -130,7 +129,7 @@ def command(
                         key = f"{model} decode {' '.join(options)}".strip()
                         seen.setdefault(key, []).append(nvc(where, "decode", stream, "-o", where / "a.yuv", *given, *options, *common))
                 for rival in filter(None, others.split(",")):
-                    seen.setdefault(f"{rival} encode", []).append(other(where, rival, source, count, threads))
+                    seen.setdefault(f"{rival} encode", []).append(other(where, rival, source, frames, threads))
             shown(list(seen.items()))
         if scaling:
             _scaling(where, video, models.split(",")[0], threads, device)
@@ -138,12 +137,13 @@ def command(
 
 def _scaling(where: Path, video: Path, model: str, threads: int, device: str) -> None:
     source, stream = where / "long.y4m", where / "long.nvc"
-    count = scaled(video, SIZES["cif"], 10**6, source)
+    count = 128
+    scaled(video, SIZES["cif"], count, source)
     nvc(where, "encode", source, "-o", stream, "--model", model, "--device", device)
     print(f"{model}, cif: frames/s by threads")
     for some in sorted({1, 2, 4, threads} & set(range(1, threads + 1))):
-        runs = nvc(where, "encode", source, "-o", where / "b.nvc", "--model", model, "--frames", 12, "--threads", some, "--device", device)
-        back = nvc(where, "decode", stream, "-o", where / "b.yuv", "--frames", 24, "--threads", some, "--device", device)
+        runs = nvc(where, "encode", source, "-o", where / "b.nvc", "--model", model, "--frames", 48, "--threads", some, "--device", device)
+        back = nvc(where, "decode", stream, "-o", where / "b.yuv", "--frames", 96, "--threads", some, "--device", device)
         print(f"{some:>4} threads {runs.fps:>8.2f} encode {back.fps:>8.2f} decode")
     print(f"{model}, cif: decode by frames")
     for some in (count // 4, count // 2, count):
