@@ -4,7 +4,7 @@ All of them compute with integers, or with floating point where it is exact, and
 PyTorch, which are what runs on a GPU and in training. Numba compiles each at its first call and keeps the result, beside
 this file where that can be written to, in the user's cache otherwise.
 
-A helper stands in the file that it helps. What is kept is known by all sources here, and by those that constants come from.
+What is kept is known by all sources here, and by those that constants come from.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Function = Callable[..., Any]
 def _version() -> str:
     """Of the sources: Numba itself looks at the file of a function alone."""
     folder = Path(__file__).parent
-    sources = sorted(folder.glob("*.py")) + [folder.parent / name for name in ("tables.py", "vectors.py")]
+    sources = sorted(folder.glob("*.py")) + [folder.parent / name for name in ("pyramid.py", "tables.py", "vectors.py")]
     return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
 
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import helper, kernel
+from models.kernels.arithmetic import displacement, grid
+from models.pyramid import NEAR
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP
 from models.vectors import LIMIT, REFERENCES, UNIT
 
-NEAR, SKIP = 5, 2
+SKIP = 2
 INPUTS = 17
 """Of an estimator, before those from the context."""
 
@@ -73,12 +75,6 @@ def _median(values):
 
 
 @helper
-def _displacement(speed, age):
-    moved = (speed * (age + 1) + UNIT // 2) // UNIT
-    return max(-LIMIT, min(LIMIT - 1, moved))
-
-
-@helper
 def _layer(x, scale, low, weight, bias, a, total):
     """A 1×1 convolution of the integers that x (inputs,) is read as: weight is (inputs, outputs)."""
     for i in range(len(scale)):
@@ -106,7 +102,7 @@ def _surround(field, past, where, around, near, middle, base, distinct):
         for c in range(3):
             middle[c, n] = _median(speeds[c])
         for c in range(2):
-            base[c, n] = _displacement(middle[c, n], middle[2, n])
+            base[c, n] = displacement(middle[c, n], middle[2, n])
         base[2, n] = middle[2, n]
         for k in range(NEAR):
             other = near[k, 0, n] != base[0, n] or near[k, 1, n] != base[1, n] or near[k, 2, n] != base[2, n]
@@ -167,7 +163,7 @@ def foretell(
         for k in range(NEAR):
             unit = UNIT // (near[k, 2, n] + 1)
             for c in range(2):
-                moved = _displacement(near[k, c, n] * unit, age) - base[c, n]
+                moved = displacement(near[k, c, n] * unit, age) - base[c, n]
                 x[2 * k + c] = np.float32(max(-64, min(64, moved))) / np.float32(8)
             x[2 * NEAR + 1 + k] = np.float32(near[k, 2, n] - age)
         x[2 * NEAR] = quality
@@ -230,7 +226,7 @@ def read_vectors(
             n = left[m]
             age = max(0, min(REFERENCES - 1, middle[2, n] + found[2 * wrong + m]))
             for c in range(2):
-                base[c, n] = max(-LIMIT, min(LIMIT - 1, _displacement(middle[c, n], age) + found[c * wrong + m]))
+                base[c, n] = max(-LIMIT, min(LIMIT - 1, displacement(middle[c, n], age) + found[c * wrong + m]))
             base[2, n] = age
         begin = end
     for n in range(count):
@@ -270,7 +266,7 @@ def vector_symbols(
         for m in range(wrong):
             n = left[m]
             age = field[2, where[n]]
-            symbols[size] = age - middle[2, n] if c == 2 else field[c, where[n]] - _displacement(middle[c, n], age)
+            symbols[size] = age - middle[2, n] if c == 2 else field[c, where[n]] - displacement(middle[c, n], age)
             indexes[size] = tables[1 + NEAR + c, n]
             size += 1
     return size
@@ -294,7 +290,7 @@ def vector_bits(
             if wrong:
                 for c in range(3):
                     table = tables[1 + NEAR + c, n]
-                    symbol = age - middle[2, n] if c == 2 else fields[v, c, n] - _displacement(middle[c, n], age)
+                    symbol = age - middle[2, n] if c == 2 else fields[v, c, n] - displacement(middle[c, n], age)
                     if abs(symbol) > reaches[table]:
                         total += np.float32(16)
                         symbol = reaches[table] + 1
@@ -306,7 +302,14 @@ def vector_bits(
 def _step(value, unstep, limit):
     """A value in quantisation steps as a stream tensor's."""
     value = min(max(np.rint(value * np.float32(64)) * np.float32(1 / 64), -limit), limit)
-    return min(max(np.rint(value * unstep * np.float32(4096)), np.float32(-32639)), np.float32(32639)) * np.float32(1 / 4096)
+    return grid(value * unstep)
+
+
+@helper
+def _table(scale):
+    """The table of symbols by the logarithm of their scale."""
+    index = np.rint((scale - np.float32(FIRST)) * np.float32(1 / STEP))
+    return np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1)))
 
 
 @kernel(f"b1({_SOURCE}, f4[:,::1], f4[:,::1], f4[::1], f4, f4[:,::1])")
@@ -326,8 +329,7 @@ def read_latent(
     tables = np.empty((count, channels), np.uint8)
     for n in range(count):
         for c in range(channels):
-            index = np.rint((scale[n, c] - np.float32(FIRST)) * np.float32(1 / STEP))
-            tables[n, c] = np.uint8(np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1))))
+            tables[n, c] = np.uint8(_table(scale[n, c]))
     for n in range(count):
         for c in range(channels):
             out[n, c] = _step(mean[n, c], unstep[c], limit)
@@ -390,8 +392,7 @@ def latent_symbols(
     most = np.float32(largest)
     for n in range(count):
         for c in range(channels):
-            index = np.rint((scale[n, c] - np.float32(FIRST)) * np.float32(1 / STEP))
-            table = np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1)))
+            table = _table(scale[n, c])
             value = min(max(np.rint(y[n, c] * step[c] - mean[n, c]), -most), most)
             value = value if table >= SKIP else np.float32(0)
             tables[n, c], values[n, c] = np.uint8(table), np.int32(value)
@@ -410,8 +411,8 @@ def guessed_bits(fields: Array, middle: Array, bits: Array) -> None:
     for v in range(len(fields)):
         for n in range(fields.shape[2]):
             age = fields[v, 2, n]
-            y = abs(fields[v, 0, n] - _displacement(middle[0, n], age))
-            x = abs(fields[v, 1, n] - _displacement(middle[1, n], age))
+            y = abs(fields[v, 0, n] - displacement(middle[0, n], age))
+            x = abs(fields[v, 1, n] - displacement(middle[1, n], age))
             older = abs(age - middle[2, n])
             known = np.log2(np.float32(1 + y)) + np.log2(np.float32(1 + x)) + np.log2(np.float32(1 + older))
             bits[v, n] = np.float32(2) * known + np.float32(3 if y + x + older else 0)

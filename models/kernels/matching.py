@@ -7,8 +7,9 @@ of each age; the current picture is bytes with OVERLAP samples around it, which 
 import numpy as np
 
 from models.arrays import Array
-from models.kernels import helper, kernel
-from models.vectors import LIMIT, UNIT
+from models.kernels import Function, helper, kernel
+from models.kernels.arithmetic import displacement
+from models.vectors import UNIT
 
 MARGIN, OVERLAP = 40, 2
 SPREAD, INHERITED = np.float32(1.6), np.float32(3.0)
@@ -57,68 +58,34 @@ def phases(first: int, last: int, plane: Array, taps: Array, margin: int, out: A
                         )  # fmt: skip
 
 
-# Loops whose length and weights are constants are twice as fast; errors near the border of a window count less, as `models.search` has it.
+def _window_errors(window: int, squared: bool) -> Function:
+    """Makes the weighted sum of the errors of a window: loops whose length and weights are constants are twice as fast. Errors near its border count less, as in `models.search`."""
+    last = window - 1
 
+    @helper
+    def total(planes, start, wide, current, top, left):
+        total = np.int32(0)
+        for i in range(window):
+            line, row, part = planes[start + i * wide : start + i * wide + window], current[top + i, left : left + window], np.int32(0)
+            for j in range(window):
+                error = np.int32(line[j]) - np.int32(row[j])
+                part += np.int32(min(2 * min(j, last - j) + 1, 8)) * (error * error if squared else abs(error))
+            total += np.int32(min(2 * min(i, last - i) + 1, 8)) * part
+        return total
 
-@helper
-def _absolute8(planes, start, wide, current, top, left):
-    """Of the window of an 8×8 block the absolute errors, weighted."""
-    total = np.int32(0)
-    for i in range(12):
-        line, row, part = planes[start + i * wide : start + i * wide + 12], current[top + i, left : left + 12], np.int32(0)
-        for j in range(12):
-            error = np.int32(line[j]) - np.int32(row[j])
-            part += np.int32(min(2 * min(j, 11 - j) + 1, 8)) * abs(error)
-        total += np.int32(min(2 * min(i, 11 - i) + 1, 8)) * part
     return total
 
 
-@helper
-def _squares8(planes, start, wide, current, top, left):
-    """The same of squared errors."""
-    total = np.int32(0)
-    for i in range(12):
-        line, row, part = planes[start + i * wide : start + i * wide + 12], current[top + i, left : left + 12], np.int32(0)
-        for j in range(12):
-            error = np.int32(line[j]) - np.int32(row[j])
-            part += np.int32(min(2 * min(j, 11 - j) + 1, 8)) * (error * error)
-        total += np.int32(min(2 * min(i, 11 - i) + 1, 8)) * part
-    return total
+_absolute8, _squares8, _absolute16, _squares16 = (_window_errors(size + 2 * OVERLAP, squared) for size in (8, 16) for squared in (False, True))
 
 
 @helper
-def _absolute16(planes, start, wide, current, top, left):
-    """Of the window of a 16×16 block the absolute errors, weighted."""
-    total = np.int32(0)
-    for i in range(20):
-        line, row, part = planes[start + i * wide : start + i * wide + 20], current[top + i, left : left + 20], np.int32(0)
-        for j in range(20):
-            error = np.int32(line[j]) - np.int32(row[j])
-            part += np.int32(min(2 * min(j, 19 - j) + 1, 8)) * abs(error)
-        total += np.int32(min(2 * min(i, 19 - i) + 1, 8)) * part
-    return total
-
-
-@helper
-def _squares16(planes, start, wide, current, top, left):
-    """The same of squared errors."""
-    total = np.int32(0)
-    for i in range(20):
-        line, row, part = planes[start + i * wide : start + i * wide + 20], current[top + i, left : left + 20], np.int32(0)
-        for j in range(20):
-            error = np.int32(line[j]) - np.int32(row[j])
-            part += np.int32(min(2 * min(j, 19 - j) + 1, 8)) * (error * error)
-        total += np.int32(min(2 * min(i, 19 - i) + 1, 8)) * part
-    return total
-
-
-@helper
-def _start(shape, order, block, r, c, dy, dx, age):
-    """Where the window of a block begins in flat planes, by a vector."""
+def _start(shape, order, block, overlap, r, c, dy, dx, age):
+    """Where the window of a block, with some samples around it, begins in flat planes, by a vector."""
     _, count, tall, wide = shape
-    window = block + 2 * OVERLAP
-    y = max(0, min(tall - window, r * block - OVERLAP + (dy >> 2) + MARGIN))
-    x = max(0, min(wide - window, c * block - OVERLAP + (dx >> 2) + MARGIN))
+    window = block + 2 * overlap
+    y = max(0, min(tall - window, r * block - overlap + (dy >> 2) + MARGIN))
+    x = max(0, min(wide - window, c * block - overlap + (dx >> 2) + MARGIN))
     slot = order[min(age, len(order) - 1)]
     return ((slot * count + (dy & 3) * 4 + (dx & 3)) * tall + y) * wide + x
 
@@ -126,7 +93,7 @@ def _start(shape, order, block, r, c, dy, dx, age):
 @helper
 def _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough):
     """Bits that the errors of a block are worth."""
-    start, wide = _start(shape, order, block, r, c, dy, dx, age), shape[3]
+    start, wide = _start(shape, order, block, OVERLAP, r, c, dy, dx, age), shape[3]
     area = np.float32(block * block)
     top, left = r * block, c * block
     if block == 8:
@@ -136,12 +103,6 @@ def _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, ro
     mean = np.float32(total) / np.float32(64) / area
     variance = SPREAD * mean * mean if rough else mean
     return INHERITED * area / np.float32(2) * np.log2(np.float32(1) + np.float32(2 * 0.6931471805599453) * multiplier * variance)
-
-
-@helper
-def _displacement(speed, age):
-    moved = (speed * (age + 1) + UNIT // 2) // UNIT
-    return max(-LIMIT, min(LIMIT - 1, moved))
 
 
 @helper
@@ -199,7 +160,7 @@ def refine(
                 offered[0, k] = field[k, r, c]
             count = 1
             if followed:
-                offered[1, 0], offered[1, 1], offered[1, 2] = _displacement(vy, mid), _displacement(vx, mid), mid
+                offered[1, 0], offered[1, 1], offered[1, 2] = displacement(vy, mid), displacement(vx, mid), mid
                 for j in range(4):
                     for k in range(3):
                         offered[2 + j, k] = near[j, k]
@@ -215,13 +176,13 @@ def refine(
                 for j in range(k):
                     known = known or (offered[j, 0] == dy and offered[j, 1] == dx and offered[j, 2] == age)
                 if not known:
-                    bits = _guess(dy - _displacement(vy, age), dx - _displacement(vx, age), age - mid, logarithms)
+                    bits = _guess(dy - displacement(vy, age), dx - displacement(vx, age), age - mid, logarithms)
                     if bits < cost:
                         bits += _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough)
                     if bits < cost:
                         best, cost = k, bits
             y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
-            middle_y, middle_x = _displacement(vy, age), _displacement(vx, age)
+            middle_y, middle_x = displacement(vy, age), displacement(vx, age)
             for step in steps:
                 top, left = y, x
                 for m in range(len(ring)):
@@ -257,12 +218,8 @@ def errors(
 @helper
 def _overlapped(flat, shape, order, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums):
     """Bits that the errors of the window of an 8×8 block are worth where compensation overlaps, as they come out while all other vectors stay."""
-    _, count, tall, wide = shape
-    starts = np.empty(2, np.int64)
-    for k in range(2):
-        y, x, a = (held[0], held[1], held[2]) if k == 0 else (dy, dx, age)
-        top, left = max(0, min(tall - 16, r * 8 - 4 + (y >> 2) + MARGIN)), max(0, min(wide - 16, c * 8 - 4 + (x >> 2) + MARGIN))
-        starts[k] = ((order[min(a, len(order) - 1)] * count + (y & 3) * 4 + (x & 3)) * tall + top) * wide + left
+    wide = shape[3]
+    first_then, first_now = _start(shape, order, 8, 4, r, c, held[0], held[1], held[2]), _start(shape, order, 8, 4, r, c, dy, dx, age)
     for j in range(16):
         alone = (c == 0 and j < 8) or (c == columns - 1 and j >= 8)  # beyond the border there is no other vector
         weights[j] = np.float32(1) if alone else np.float32(2 * min(j, 15 - j) + 1) / np.float32(16)
@@ -270,7 +227,7 @@ def _overlapped(flat, shape, order, left_over, rows, columns, r, c, held, dy, dx
     for i in range(4 if r == 0 else 0, 12 if r == rows - 1 else 16):
         alone = (r == 0 and i < 8) or (r == rows - 1 and i >= 8)
         weight = np.float32(1) if alone else np.float32(2 * min(i, 15 - i) + 1) / np.float32(16)
-        before, now = flat[starts[0] + i * wide : starts[0] + i * wide + 16], flat[starts[1] + i * wide : starts[1] + i * wide + 16]
+        before, now = flat[first_then + i * wide : first_then + i * wide + 16], flat[first_now + i * wide : first_now + i * wide + 16]
         line = left_over[r * 8 + i, c * 8 : c * 8 + 16]
         for j in range(16):
             error = line[j] + weight * weights[j] * (np.float32(before[j]) - np.float32(now[j]))
@@ -316,17 +273,17 @@ def settle(
                 offered[0, k] = held[k]
                 for j in range(4):
                     offered[1 + j, k] = near[j, k]
-            offered[5, 0], offered[5, 1], offered[5, 2] = _displacement(vy, mid), _displacement(vx, mid), mid
+            offered[5, 0], offered[5, 1], offered[5, 2] = displacement(vy, mid), displacement(vx, mid), mid
             best, cost = 0, np.float32(np.inf)
             for k in range(6):
                 dy, dx, age = offered[k, 0], offered[k, 1], offered[k, 2]
-                bits = _guess(dy - _displacement(vy, age), dx - _displacement(vx, age), age - mid, logarithms)
+                bits = _guess(dy - displacement(vy, age), dx - displacement(vx, age), age - mid, logarithms)
                 if bits < cost:
                     bits += _both(flat, shape, order, current, left_over, rows, columns, r, c, held, dy, dx, age, multiplier, weights, sums)
                 if bits < cost:
                     best, cost = k, bits
             y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
-            middle_y, middle_x = _displacement(vy, age), _displacement(vx, age)
+            middle_y, middle_x = displacement(vy, age), displacement(vx, age)
             for step in steps:
                 top, left = y, x
                 for m in range(len(ring)):

@@ -7,27 +7,11 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import helper, kernel
-
-UNIT, STEPS = np.float32(2.0**-12), np.float32(2.0**12)
-LIMIT = np.float32(32639)
-"""`models.exact.STREAM_LIMIT`, in steps."""
-
+from models.kernels.arithmetic import LIMIT, STEPS, UNIT, grid, steps
 
 @helper
 def _clamped(value, low, high):
     return min(max(value, low), high)
-
-
-@helper
-def _steps(value):
-    """The nearest number of a stream, in its steps."""
-    return _clamped(np.rint(value * STEPS), -LIMIT, LIMIT)
-
-
-@helper
-def _grid(value):
-    """The nearest number of a stream."""
-    return _steps(value) * UNIT
 
 
 @helper
@@ -72,7 +56,7 @@ def scaled(x: Array, gain: Array, out: Array) -> None:
     """Channels by their gains, rounded."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            out[n, c] = _grid(x[n, c] * gain[c])
+            out[n, c] = grid(x[n, c] * gain[c])
 
 
 @kernel("void(f4[:,::1], f4[::1], f4[::1], f4, i2[:,::1], u1[:,::1])")
@@ -80,7 +64,7 @@ def scale_and_read(x: Array, gain: Array, scale: Array, low: float, out: Array, 
     """Channels by their gains, in steps of a stream; and read."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            value = _steps(x[n, c] * gain[c])
+            value = steps(x[n, c] * gain[c])
             out[n, c] = np.int16(np.int32(value))
             activations[n, c] = _byte(value * UNIT * scale[c], low)
 
@@ -90,8 +74,8 @@ def add_change(x: Array, body: Array, last: Array, gain: Array, strength: Array,
     """What a stack gives: x, and what its blocks have changed of x · gain, by their strength. `last` is to be added to `body`; the largest result is `limit`."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            changed = _clamped(np.rint(last[n, c] * STEPS) + np.float32(body[n, c]), -LIMIT, LIMIT) - _steps(x[n, c] * gain[c])
-            out[n, c] = _clamped(x[n, c] + _grid(changed * UNIT * strength[c]), -limit, limit)
+            changed = _clamped(np.rint(last[n, c] * STEPS) + np.float32(body[n, c]), -LIMIT, LIMIT) - steps(x[n, c] * gain[c])
+            out[n, c] = _clamped(x[n, c] + grid(changed * UNIT * strength[c]), -limit, limit)
 
 
 @kernel("void(f4[:,::1], i8, u2[:,::1])")
@@ -132,7 +116,7 @@ def rectify_and_read(x: Array, gain: Array, scale: Array, low: float, out: Array
     """`scale_and_read` of what is positive, rounded before as well."""
     for n in range(len(x)):
         for c in range(x.shape[1]):
-            value = _steps(max(_grid(x[n, c]), np.float32(0)) * gain[c])
+            value = steps(max(grid(x[n, c]), np.float32(0)) * gain[c])
             out[n, c] = np.int16(np.int32(value))
             activations[n, c] = _byte(value * UNIT * scale[c], low)
 
@@ -144,8 +128,8 @@ def prior(parameters: Array, step: Array, offset: Array, limit: float, mean: Arr
     for n in range(len(mean)):
         first, second = parameters[n, :channels], parameters[n, channels:]
         for c in range(channels):
-            mean[n, c] = _clamped(np.rint(_grid(first[c]) * step[c] * np.float32(64)) * np.float32(1 / 64), -limit, limit)
-            scale[n, c] = _grid(second[c]) + offset[c]
+            mean[n, c] = _clamped(np.rint(grid(first[c]) * step[c] * np.float32(64)) * np.float32(1 / 64), -limit, limit)
+            scale[n, c] = grid(second[c]) + offset[c]
 
 
 @kernel("void(f4[:,::1], f4[::1], f4, i8, u1[:,::1])")

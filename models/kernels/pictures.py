@@ -4,18 +4,8 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import helper, kernel
-from models.vectors import LIMIT as REACH
-from models.vectors import UNIT as VELOCITY
-
-UNIT, STEPS = np.float32(2.0**-12), np.float32(2.0**12)
-LIMIT = np.float32(32639)
-"""`models.exact.STREAM_LIMIT`, in steps."""
-
-
-@helper
-def _grid(value):
-    """The nearest number of a stream."""
-    return min(max(np.rint(value * STEPS), -LIMIT), LIMIT) * UNIT
+from models.kernels.arithmetic import displacement, grid
+from models.vectors import UNIT
 
 
 @helper
@@ -27,7 +17,7 @@ def _unshuffle(plane, side, first, out):
             for c in range(columns):
                 line, block = out[r, c, first + i * side : first + (i + 1) * side], samples[c * side : (c + 1) * side]
                 for j in range(side):
-                    line[j] = _grid((block[j] - np.float32(128)) * np.float32(1 / 256))
+                    line[j] = grid((block[j] - np.float32(128)) * np.float32(1 / 256))
 
 
 @kernel("void(f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])")
@@ -67,7 +57,7 @@ def released(residual: Array, detail: Array, reference: Array, release: Array, y
             a, b, old, part, sample = residual[r, c], detail[r, c], reference[r, c], release[r, c], samples[c]
             for k in range(channels):
                 gone = np.rint(min(max(part[k], np.float32(0)), np.float32(1)) * np.float32(256)) * np.float32(1 / 256)
-                sample[k] = _grid(a[k] + b[k] + old[k] - _grid(gone * old[k]))
+                sample[k] = grid(a[k] + b[k] + old[k] - grid(gone * old[k]))
         _shuffle(samples, 8, 0, y, r)
         _shuffle(samples, 4, 64, u, r)
         _shuffle(samples, 4, 80, v, r)
@@ -95,9 +85,8 @@ def warp(context: Array, vectors: Array, out: Array) -> None:
     rows, columns, channels = context.shape
     for r in range(rows):
         for c in range(columns):
-            speed = VELOCITY // (vectors[2, r, c] + 1)
-            dy = max(-REACH, min(REACH - 1, (vectors[0, r, c] * speed + VELOCITY // 2) // VELOCITY))
-            dx = max(-REACH, min(REACH - 1, (vectors[1, r, c] * speed + VELOCITY // 2) // VELOCITY))
+            speed = UNIT // (vectors[2, r, c] + 1)
+            dy, dx = displacement(vectors[0, r, c] * speed, 0), displacement(vectors[1, r, c] * speed, 0)
             top, left, down, across = r + (dy >> 5), c + (dx >> 5), dy & 31, dx & 31
             y0, y1 = max(0, min(rows - 1, top)), max(0, min(rows - 1, top + 1))
             x0, x1 = max(0, min(columns - 1, left)), max(0, min(columns - 1, left + 1))
@@ -105,4 +94,4 @@ def warp(context: Array, vectors: Array, out: Array) -> None:
             w10, w11 = np.float32(down * (32 - across)), np.float32(down * across)
             a, b, d, e, line = context[y0, x0], context[y0, x1], context[y1, x0], context[y1, x1], out[r, c]
             for k in range(channels):
-                line[k] = _grid((a[k] * w00 + b[k] * w01 + d[k] * w10 + e[k] * w11) * np.float32(1 / 1024))
+                line[k] = grid((a[k] * w00 + b[k] * w01 + d[k] * w10 + e[k] * w11) * np.float32(1 / 1024))

@@ -75,11 +75,11 @@ def add_and_read(x: Array, y: Tensor, reader: Reader) -> Tensor:
     return activations
 
 
-def scale_and_read(x: Tensor, gain: Array, reader: Reader) -> tuple[Array, Tensor]:
+def scale_and_read(x: Tensor, gain: Array, reader: Reader, kernel: Callable[..., None] = passes.scale_and_read) -> tuple[Array, Tensor]:
     """x times the gains (C,), in steps (n, C); and read."""
     given, activations = rows(x), empty(x.shape, torch.uint8)
     out = np.empty(given.shape, np.int16)
-    _pass(passes.scale_and_read, given, gain, reader.scale, reader.low, out, rows(activations))
+    _pass(kernel, given, gain, reader.scale, reader.low, out, rows(activations))
     return out, activations
 
 
@@ -120,11 +120,8 @@ def join_shuffled(sums: Tensor, bias: Array) -> Tensor:
 
 
 def rectify_and_read(x: Tensor, gain: Array, reader: Reader) -> tuple[Array, Tensor]:
-    """What is positive of x times the gains (C,), in steps (n, C); and read."""
-    given, activations = rows(x), empty(x.shape, torch.uint8)
-    out = np.empty(given.shape, np.int16)
-    _pass(passes.rectify_and_read, given, gain, reader.scale, reader.low, out, rows(activations))
-    return out, activations
+    """The same of what is positive of x."""
+    return scale_and_read(x, gain, reader, passes.rectify_and_read)
 
 
 def read_parts(parts: Sequence[Tensor], reader: Reader) -> Tensor:
