@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.fusion import fused_for_any_shape, fused_on_cpu
+from models.kernels.matching import MARGIN, OVERLAP
 from models.matching import Matching, fill_phases
 from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
@@ -30,12 +31,6 @@ from models.warp import BLOCK, spaced
 
 COARSE = 4
 """The coarse search runs at a quarter of the resolution, on 16×16 blocks with a margin."""
-
-MARGIN = 40
-"""Samples around the reference that blocks may be read from."""
-
-OVERLAP = 2
-"""Samples around a block that its vector is judged by as well, less toward the outside: compensation overlaps, too."""
 
 INHERITED = 3.0
 """What a block's error counts beside the bits of its vector: the frames that follow inherit it."""

@@ -11,7 +11,12 @@ from models.kernels import Function, helper, kernel
 from models.kernels.arithmetic import displacement
 from models.vectors import UNIT
 
-MARGIN, OVERLAP = 40, 2
+MARGIN = 40
+"""Samples around the reference that blocks may be read from."""
+
+OVERLAP = 2
+"""Samples around a block that its vector is judged by as well, less toward the outside: compensation overlaps, too."""
+
 SPREAD, INHERITED = np.float32(1.6), np.float32(3.0)
 
 
