@@ -1,29 +1,28 @@
 """Convolutions of small integers, exactly, by what the machine is fast at.
 
 All backends give the same numbers. `Float32` runs everywhere: every sum stays below 2^24, where float32 is exact whatever
-the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-bit products are summed in 32-bit integers;
-older ones saturate, which `choose_backend` finds out.
+the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-bit products are summed in 32-bit integers.
 """
 
-import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from time import perf_counter
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.kernels.tensors import Reader
+from models.arrays import Array
+from models.kernels import layers, products, tensors
+from models.kernels.lanes import LANES
 
 ACTIVATION = 255
 """The range of activations: they are bytes, from 0 or from -128 on."""
 EXACT_SUM = 1 << 24
 """Integers below this are exact in float32."""
-PACKINGS = 4
-"""Sizes of inputs for which a layer has its weights packed, the latest ones."""
 
 
 @dataclass(frozen=True)
@@ -62,64 +61,135 @@ class Float32:
         """The integers that are summed, of bytes, where the smallest a is 0."""
         return values.float()
 
+    def of(self, x: Tensor) -> Tensor:
+        """The convolution of any float32 tensor (B, C, H, W)."""
+        return self(self.read(x))
+
     def __call__(self, a: Tensor) -> Tensor:
         """The convolution of what `read`, or a convolution that hands on, has given."""
         s = self.sums
-        total = F.conv2d(a, self.weight, self.bias, s.stride, s.padding, 1, s.groups)
-        return total if s.next is None else total.round_().clamp_(s.next, s.next + ACTIVATION)
+        return self._handed(F.conv2d(a, self.weight, self.bias, s.stride, s.padding, 1, s.groups))
+
+    def _handed(self, total: Tensor) -> Tensor:
+        """Results as those who read them have them."""
+        low = self.sums.next
+        return total if low is None else total.round_().clamp_(low, low + ACTIVATION)
 
 
-class Int8:
-    """Integers held in bytes, as their distance from the smallest; oneDNN sums, rescales and rounds in one pass.
+class Int8(Float32):
+    """Integers held in bytes, as their distance from the smallest, in compiled loops (`models/kernels/layers.py`).
 
-    Weights are packed for the size of the inputs and the number of threads: oneDNN takes other layouts as well, but rearranges them at
-    every call, which can take fifty times as long as the sums.
+    Convolutions of 2×2 that halve the resolution run as 1×1 on the four samples side by side. Depth-wise ones have a loop
+    within a block only, and run in float32 elsewhere.
 
-    Convolutions of 2×2 that halve the resolution run as 1×1 on the four samples side by side: with AMX, oneDNN (seen in PyTorch 2.11)
-    gives wrong sums for strided ones where the result is one sample wide.
+    Raises:
+        NotImplementedError: this processor has no instructions for it.
     """
 
     def __init__(self, sums: Sums):
-        self.halves = sums.stride == 2
-        if self.halves:
-            weight = sums.weight.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
-            sums = replace(sums, weight=weight, stride=1)
-        self.geometry = ([sums.stride] * 2, [sums.padding] * 2, [1, 1], sums.groups)
-        self.middle = -sums.low if sums.padding else 0  # the byte that stands for zero, with which oneDNN pads
-        self.weight, self.unit = sums.weight.to(torch.int8).contiguous(), sums.unit
-        bias = (sums.bias + (sums.low + self.middle) * sums.weight.sum((1, 2, 3))) * sums.unit - (sums.next or 0)
-        kind = torch.float32 if sums.next is None else torch.uint8
-        zero = torch.zeros_like(sums.unit, dtype=torch.int64)
-        self.convolve = torch.ops.onednn.qconv2d_pointwise.default
-        self.rest: tuple[Any, ...] = (sums.unit, zero, bias, *self.geometry, 1.0, 0, kind, "none", [], "")
-        self.packed = lru_cache(maxsize=PACKINGS)(self._pack)
-        self.reader = Reader(sums.scale, sums.low)
-
-    def _pack(self, shape: torch.Size, threads: int) -> Tensor:
-        return torch.ops.onednn.qconv_prepack(self.weight, self.unit, 1.0, self.middle, *self.geometry, list(shape))
+        if products.FORM is None:
+            raise NotImplementedError("this processor has no exact 8-bit products")
+        super().__init__(sums)
+        self.outputs, self.deep, self.halves = len(sums.weight), sums.groups > 1, sums.stride == 2
+        self.low, self.unit = np.float32(sums.low), sums.unit.cpu().numpy()
+        weight = sums.weight.permute(0, 2, 3, 1).flatten(0, 2).cpu().numpy()
+        self.reads = padded(sums.scale.cpu().numpy().reshape(-1), LANES)
+        if self.deep:
+            self.packed = padded(weight.reshape(self.outputs, -1).T, products.DEPTH)
+        else:
+            self.packed = products.packed(padded(weight, LANES).reshape(self.outputs, -1).astype(np.int8))
+        self.added = sums.bias.cpu().numpy() + sums.low * weight.reshape(self.outputs, -1).sum(1)  # as bytes are not below zero
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Int8":
-        return self  # it never changes, and PyTorch cannot copy packed weights
+        return self  # it never changes
 
-    def read(self, x: Tensor) -> Tensor:
-        """The integers that are summed, of any float32 tensor (B, C, H, W)."""
-        return self.reader(x)
+    @cached_property
+    def from_numbers(self) -> layers.Reader:
+        """How it reads numbers."""
+        return np.tile(self.reads, 4 if self.halves else 1), self.low
 
-    def take(self, values: Tensor) -> Tensor:
-        """The integers that are summed, of bytes, where the smallest a is 0."""
-        return values
+    @cached_property
+    def from_steps(self) -> layers.Reader:
+        """How it reads steps of a stream."""
+        return padded(self.reads * np.float32(2.0**-12), products.COLUMNS), self.low
+
+    @cached_property
+    def from_integers(self) -> layers.Reader:
+        """How it takes what another layer has read for it."""
+        return np.ones_like(self.from_numbers[0]), self.low
+
+    @cached_property
+    def to_numbers(self) -> layers.Layer:
+        """The layer, for results as they are."""
+        return self._layer(self.unit, 0)
+
+    @cached_property
+    def to_steps(self) -> layers.Layer:
+        """The layer, for results that are added to steps of a stream."""
+        return self._layer(self.unit * np.float32(2.0**12), 0)
+
+    def to_layer(self, reader: "Int8") -> layers.Layer:
+        """The layer, for results that another one reads."""
+        if self.sums.next is not None:  # has been reckoned with
+            return self._layer(self.unit, self.sums.next)
+        return self._layer(self.unit * reader.reads[: self.outputs], reader.sums.low)
+
+    def _layer(self, unit: Array, low: int) -> layers.Layer:
+        columns = products.DEPTH if self.deep else products.COLUMNS
+        return self.packed, padded(unit, columns), padded(self.added * unit, columns), np.float32(low)
+
+    def of(self, x: Tensor, *others: Tensor) -> Tensor:
+        """The convolution of any float32 tensor, or of several that lie side by side."""
+        return super().of(x) if self.deep else self._handed(self._convolved((x, *others), self.from_numbers))
 
     def __call__(self, a: Tensor) -> Tensor:
         """The convolution of what `read`, or a convolution that hands on, has given."""
-        a = side_by_side(a) if self.halves else a
-        return self.convolve(a, 1.0, self.middle, self.packed(a.shape, torch.get_num_threads()), *self.rest)
+        return super().__call__(a) if self.deep else self._handed(self._convolved((a,), self.from_integers))
+
+    def _convolved(self, parts: Sequence[Tensor], reader: layers.Reader) -> Tensor:
+        if parts[0].shape[1] % LANES:
+            parts = [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
+        return tensors.narrow(parts, reader, self.to_numbers, self.outputs, self.halves)
 
 
-def side_by_side(a: Tensor) -> Tensor:
-    """The samples of every square of 2×2 as channels, row by row: (B, C, H, W) -> (B, 4·C, H/2, W/2), both channels-last."""
-    batch, channels, height, width = a.shape
-    squares = a.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
-    return squares.reshape(batch, height // 2, width // 2, 4 * channels).permute(0, 3, 1, 2)
+class WideInt8:
+    """A convolution of streams whose sums come in two halves, that of upper and that of lower bytes; see `models.exact.Wide`.
+
+    Args:
+        sums: of upper bytes, then those of lower ones, (2·outputs, 2·inputs, 1, 1), of inputs by turns lower and upper.
+        bias: (outputs,), multiples of 2^-12.
+        corners: 4, if every four channels are to become a square of 2×2; or 1.
+    """
+
+    def __init__(self, sums: Sums, bias: Tensor, corners: int):
+        outputs = len(bias)
+        self.corners, self.channels = corners, outputs // corners
+        groups = -(-self.channels // LANES)
+        order = np.full((corners, groups * LANES), -1)  # channels of one corner together, and padded
+        order[:, : self.channels] = np.arange(outputs).reshape(-1, corners).T
+        both = np.stack([order.reshape(-1, LANES), np.where(order < 0, -1, order + outputs).reshape(-1, LANES)])  # (2, groups, 16)
+
+        def of(values: Array, chosen: Array) -> Array:
+            return np.concatenate([values, np.zeros_like(values[:1])])[chosen]  # -1 is the last
+
+        weight, unit, added = (values.cpu().numpy() for values in (sums.weight.flatten(1), sums.unit * 2.0**12, sums.bias))
+        constants = [of(values, half) for half in both for values in (unit, unit * added)] + [of(bias.cpu().numpy() * np.float32(2.0**12), both[0])]
+        self.layer = products.packed(of(weight, both.swapaxes(0, 1).reshape(-1)).astype(np.int8)), np.stack(constants)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "WideInt8":
+        return self  # it never changes
+
+    def __call__(self, parts: Sequence[Tensor]) -> Tensor:
+        """A stream from one or two that lie side by side: (B, C1, H, W), (B, C2, H, W) -> (B, outputs, H, W), or (B, outputs/4, 2·H, 2·W)."""
+        if parts[0].shape[1] % LANES:
+            parts = [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
+        return tensors.wide(parts, self.layer, self.channels, self.corners)
+
+
+def padded(values: Array, unit: int) -> Array:
+    """Floats (..., n) with zeros up to a multiple of a unit."""
+    missing = -values.shape[-1] % unit
+    return np.ascontiguousarray(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)]), np.float32)
 
 
 Backend = type[Float32] | type[Int8]
@@ -131,42 +201,27 @@ def choose_backend(device: torch.device) -> Backend:
     """The fastest backend that is exact on this machine; NVC_BACKEND in the environment overrides it.
 
     Raises:
-        ValueError: NVC_BACKEND names another backend.
+        ValueError: NVC_BACKEND names another backend, or one that this processor cannot have.
     """
     if forced := os.environ.get("NVC_BACKEND"):
         if forced not in BACKENDS:
             raise ValueError(f"NVC_BACKEND is {forced!r}, which is none of {', '.join(BACKENDS)}; correct or unset it")
+        if not is_exact(BACKENDS[forced]):
+            raise ValueError(f"NVC_BACKEND is {forced!r}, which this processor has no instructions for; unset it")
         return BACKENDS[forced]
-    if device.type != "cpu":
-        return Float32
-    with torch.inference_mode():
-        return min(BACKENDS.values(), key=seconds)
+    return next(backend for backend in BACKENDS.values() if backend is Float32 or (device.type == "cpu" and is_exact(backend)))
 
 
-def seconds(backend: Backend) -> float:
-    """What a typical row of layers takes, or infinity where its results are wrong or there are none."""
+def is_exact(backend: Backend) -> bool:
+    """Whether this machine has a backend, and it sums up the largest integers without error."""
     generator = torch.Generator().manual_seed(1)
-    # Neighbouring products of the largest integers, which 16-bit sums cannot hold.
-    weight = torch.randint(0, 2, (192, 96, 1, 1), generator=generator) * 254.0 - 127
-    deep = torch.randint(-127, 128, (192, 1, 3, 3), generator=generator).float()
-    halving = torch.randint(-127, 128, (32, 192, 2, 2), generator=generator).float()
-    ones = torch.ones(192)
-    times = []
-    try:
-        first = backend(Sums(weight, 1000 * ones, ones / 4096, torch.ones(96), -128, -128, 1, 0, 1))
-        second = backend(Sums(deep, -1000 * ones, ones / 512, ones, -128, 0, 1, 1, 192))
-        third = backend(Sums(halving, 10 * ones[:32], ones[:32] / 64, ones, 0, None, 2, 0, 1))
-        for height, width in ((34, 2), (2, 18), (32, 32)):  # results one sample wide are a case of their own
-            x = torch.randint(-140, 141, (1, 96, height, width), generator=generator) + 0.5
-            for _ in range(6 if width == 32 else 1):
-                begin = perf_counter()
-                result = third(second(first(first.read(x.contiguous(memory_format=torch.channels_last)))))
-                times.append(perf_counter() - begin)
-            a = x.double().round().clamp(-128, 127)
-            a = ((F.conv2d(a, weight.double()) + 1000) / 4096).round().clamp(-128, 127)
-            a = ((F.conv2d(a, deep.double(), padding=1, groups=192) - 1000) / 512).round().clamp(0, 255)
-            if not torch.equal(result.double(), (F.conv2d(a, halving.double(), stride=2) + 10) / 64):
-                return math.inf
-    except (RuntimeError, AttributeError, NotImplementedError):  # this processor or this PyTorch cannot
-        return math.inf
-    return min(times[2:])
+    weight = torch.randint(0, 2, (40, 96, 1, 1), generator=generator) * 254.0 - 127  # 16-bit sums cannot hold two of these products
+    a = torch.randint(0, 2, (1, 96, 3, 11), generator=generator) * 255.0 - 128
+    ones = torch.ones(96)
+    with torch.inference_mode():
+        try:
+            layer = backend(Sums(weight, 1000 * ones[:40], ones[:40] / 64, ones, -128, None, 1, 0, 1))
+            result = layer.of(a)
+        except (NotImplementedError, RuntimeError):
+            return False
+        return torch.equal(result.double(), (F.conv2d(a.double(), weight.double()) + 1000) / 64)

@@ -4,7 +4,6 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from models.arrays import Array
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
 from models.kernels import tensors
@@ -22,6 +21,7 @@ class Block(nn.Module):
         self.expand = Narrow(channels, 2 * channels)
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
+        self.compiled: tensors.BlockLayers | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -31,10 +31,15 @@ class Block(nn.Module):
         x = self.grid.add(x, self.widen(self.spatial(self.narrow(x))))
         return self.grid.add(x, self.contract(self.expand(x)))
 
-    def advance(self, x: Array, activations: Tensor) -> Tensor:
-        """In compiled passes: add the first half to x (H·W, C), in steps, which `activations` (1, C, H, W) were read from; returns what the second half is to add."""
-        added = self.widen(self.spatial(self.narrow.on_bytes(activations)))
-        return self.contract(self.expand.on_bytes(tensors.add_and_read(x, added, self.expand.on_bytes.reader)))
+    def compile(self) -> None:
+        """Get the block ready for compiled loops, when its layers are prepared."""
+        self.compiled = None
+        if self.narrow.compiled:
+            narrow, spatial, widen, expand, contract = (layer.on_bytes for layer in (self.narrow, self.spatial, self.widen, self.expand, self.contract))
+            self.compiled = tensors.BlockLayers(
+                narrow.from_steps, narrow.to_layer(spatial), -spatial.sums.low, spatial.to_layer(widen), widen.to_steps, expand.from_steps,
+                expand.to_layer(contract), contract.to_steps,
+            )  # fmt: skip
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -91,16 +96,6 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
-        if len(x) == 1 and self.blocks[0].narrow.compiled:
-            return self._passes(x, rate, limit.largest)
+        if self.grid.exact and (compiled := [block.compiled for block in self.blocks if block.compiled]):
+            return tensors.stack(x, self.gain.line(rate), self.strength.line(rate), compiled, limit.largest)
         return limit.clamp(x + self.change(x, rate))
-
-    def _passes(self, x: Tensor, rate: Tensor, limit: float) -> Tensor:
-        """The same in compiled passes."""
-        gain, strength = self.gain.line(rate), self.strength.line(rate)
-        first, *others = self.blocks
-        out, activations = tensors.scale_and_read(x, gain, first.narrow.on_bytes.reader)
-        last = first.advance(out, activations)
-        for block in others:
-            last = block.advance(out, tensors.add_and_read(out, last, block.narrow.on_bytes.reader))
-        return tensors.add_change(x, out, last, gain, strength, limit)

@@ -120,6 +120,9 @@ class Codec(nn.Module):
                 module.link()
         for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers, which a search on a GPU uses
             layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.compile()
         self.motion.prepare()
 
     # Training

@@ -15,7 +15,7 @@ In training the exact form passes gradients straight through rounding, and none 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arrays import Array
-from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums
-from models.kernels import tensors
+from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums, WideInt8
 from models.presets import RATES
 
 STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
@@ -222,7 +221,7 @@ class Narrow(Convolution):
                 self._watch(self.seen, x.detach().float())
             return self.convolve(x, self.weight, self.bias)
         if self.prepared is not None:
-            return self.prepared(x if self.fed else self.prepared.read(x))
+            return self.prepared(x) if self.fed else self.prepared.of(x)
         weight, bias, read, write = self._prepare()
         total = self.convolve(rounded(x, read, self.low, self.low + ACTIVATION), weight)
         return torch.addcmul(bias, total.float(), write)
@@ -326,19 +325,18 @@ class Wide(Convolution):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
         self.grid = Grid()
-        self.prepared: tuple[Float32 | Int8, Tensor] | None = None
-        self._line: Array | None = None  # the prepared bias, for compiled passes
+        self.prepared: tuple[Float32, Tensor] | WideInt8 | None = None
         self.shuffles = False  # whether every four channels are to become a square of 2×2, which compiled passes do at once
 
     @property
     def compiled(self) -> bool:
         """Whether it works on bytes, in compiled passes."""
-        return self.exact and self.prepared is not None and isinstance(self.prepared[0], Int8)
+        return self.exact and isinstance(self.prepared, WideInt8)
 
     def forward(self, *parts: Tensor) -> Tensor:
         """In float, or exactly: a stream tensor. Inputs may come in parts, that are to lie side by side."""
-        if self.compiled and not torch.is_grad_enabled():
-            return self._passes(parts)
+        if self.exact and isinstance(self.prepared, WideInt8) and not torch.is_grad_enabled():
+            return self.prepared(parts)
         x = torch.cat([part.to(parts[-1].dtype) for part in parts], 1) if len(parts) > 1 else parts[0]
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
@@ -346,19 +344,11 @@ class Wide(Convolution):
             weight = self._weight() * torch.exp2(-self.fraction.float())[:, None, None, None]
             with torch.autocast(x.device.type, enabled=False):
                 return self.grid.add(self._bias(), self.convolve(x.float(), weight))
-        kernel, bias = self.prepared if self.prepared is not None else (Float32(self.sums()), self._bias())
+        kernel, bias = self.prepared if isinstance(self.prepared, tuple) else (Float32(self.sums()), self._bias())
         shifted = torch.add(x, self.grid.anchor + 8.0 + 2.0**-5).permute(0, 2, 3, 1).contiguous()  # the lowest 16 bits are 2^15 + 2^7 + x
         pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
         high, low = kernel(kernel.take(pairs.permute(0, 3, 1, 2))).chunk(2, 1)
         return self.grid.add(bias, high + low)
-
-    def _passes(self, parts: Sequence[Tensor]) -> Tensor:
-        """In compiled passes."""
-        kernel, bias = cast(tuple[Int8, Tensor], self.prepared)
-        if self._line is None:
-            self._line = bias.flatten().numpy()
-        join = tensors.join_shuffled if self.shuffles else tensors.join
-        return join(kernel(tensors.split(parts)), self._line)
 
     def _weight(self) -> Tensor:
         return rounded(self.weight, torch.exp2(self.fraction.float())[:, None, None, None], -WIDE_WEIGHT, WIDE_WEIGHT)
@@ -380,11 +370,7 @@ class Wide(Convolution):
 
     def prepare(self, backend: Backend) -> None:
         sums, bias = self.sums(), self._bias().detach()
-        if self.shuffles and backend is Int8:  # channels of one corner together
-            order = torch.arange(self.out_channels).view(-1, 4).t().flatten()
-            both = torch.cat([order, self.out_channels + order])
-            sums, bias = replace(sums, weight=sums.weight[both], bias=sums.bias[both], unit=sums.unit[both]), bias[order]
-        self.prepared, self._line = (backend(sums), bias), None
+        self.prepared = (Float32(sums), bias) if backend is Float32 else WideInt8(sums, bias.flatten(), 4 if self.shuffles else 1)
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)

@@ -92,21 +92,20 @@ class Latent(nn.Module):
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
         x = self.hyper_decoder(z)[..., :height, :width]
-        if len(x) == 1 and self.fuse.compiled:
-            return self._prior(x, context, rate)
+        if len(x) == 1 and self.grid.exact and self.refine.compiled:
+            return self._prior(x, context, rate, self.refine.compiled)
         if self.temporal is not None:
             x = torch.cat([x, self.temporal(context)], 1)
         x = self.refine(self.fuse_gain(F.relu(self.grid(self.fuse(x))), rate))
         mean, scale = self.grid(self.parameters_out(x).float()).chunk(2, 1)
         return Prior(self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate))
 
-    def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor) -> Prior:
+    def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor, refine: tensors.BlockLayers) -> Prior:
         """The same from what z says, in compiled passes."""
-        parts = [hyper] if self.temporal is None else [hyper, self.temporal(context)]
-        fused = self.fuse.on_bytes(tensors.read_parts(parts, self.fuse.on_bytes.reader))
-        x, activations = tensors.rectify_and_read(fused, self.fuse_gain.line(rate), self.refine.narrow.on_bytes.reader)
-        last = self.refine.advance(x, activations)
-        parameters = self.parameters_out.on_bytes(tensors.add_and_read(x, last, self.parameters_out.on_bytes.reader))
+        parts = [] if self.temporal is None else [self.temporal(context)]
+        fused = self.fuse.on_bytes.of(hyper, *parts)
+        stream = tensors.through_blocks(fused, self.fuse_gain.line(rate), [refine], rectify=True)
+        parameters = self.parameters_out(tensors.numbers(stream, fused.shape))
         return Prior(*tensors.prior(parameters, self.step.line(rate), self.scale_offset.line(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:

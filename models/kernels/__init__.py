@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.extending import intrinsic
 
 Function = Callable[..., Any]
 
@@ -76,3 +77,7 @@ def helper(function: Function) -> Function:
     """Compile a function as part of those that call it."""
     made: Function = numba.njit(nogil=True)(function)
     return made
+
+
+written: Any = intrinsic
+"""For functions that write the processor's instructions themselves, as part of those that call them."""

@@ -1,6 +1,7 @@
 """The compiled passes for tensors, which lie channels-last as all that the networks work on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor
 
 from models.arrays import Array
-from models.kernels import compensation, passes, pictures
+from models.kernels import compensation, layers, passes, pictures
+from models.kernels.products import ROWS
 from models.kernels.threads import spread
 from models.picture import BORDER, Planes
 from models.presets import PICTURE
@@ -17,6 +19,12 @@ from models.vectors import REFERENCES
 
 LUMA, CHROMA = (np.array(taps, np.int32) for taps in (LUMA_TAPS, CHROMA_TAPS))
 
+
+NONE = np.zeros((1, 0, 0), np.float32)
+NO_LAYER = np.zeros((0, 0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32), np.float32(0)
+
+STRIPS = 8
+"""Strips of places that are worth a thread of their own."""
 
 AT_ONCE = 1 << 18
 """Samples of a pass that are worth a thread of their own."""
@@ -30,19 +38,6 @@ def _pass(kernel: Callable[..., None], *arguments: Any) -> None:
     else:
         cut = [isinstance(x, np.ndarray) and x.ndim == 2 for x in arguments]
         spread(count, lambda first, last: kernel(*(x[first:last] if c else x for x, c in zip(arguments, cut))), max(1, AT_ONCE // channels))
-
-
-class Reader:
-    """How a convolution of bytes reads its inputs."""
-
-    def __init__(self, scale: Tensor, low: int):
-        self.scale, self.low = scale.numpy().reshape(-1).copy(), float(low)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Activations."""
-        activations = empty(x.shape, torch.uint8)
-        _pass(passes.read, rows(x), self.scale, self.low, rows(activations))
-        return activations
 
 
 def rows(x: Tensor) -> Array:
@@ -61,79 +56,84 @@ def empty(shape: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:
     return torch.empty((batch, height, width, channels), dtype=kind).permute(0, 3, 1, 2)
 
 
-def add(x: Tensor, y: Tensor) -> Tensor:
-    """x of a stream, plus y rounded to it."""
-    out = empty(x.shape)
-    _pass(passes.add, rows(x), rows(y), rows(out))
-    return out
+def strips(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
+    """Give a kernel its places, in as many threads as are worth it."""
+    if count < 2 * ROWS * STRIPS or torch.get_num_threads() == 1:
+        kernel(0, count, *arguments)
+    else:
+        spread(-(-count // ROWS), lambda first, last: kernel(first * ROWS, min(last * ROWS, count), *arguments), STRIPS)
 
 
-def add_and_read(x: Array, y: Tensor, reader: Reader) -> Tensor:
-    """Add y to x (n, C), in steps; and read the sums."""
-    activations = empty(y.shape, torch.uint8)
-    _pass(passes.add_and_read, x, rows(y), reader.scale, reader.low, rows(activations))
-    return activations
-
-
-def scale_and_read(x: Tensor, gain: Array, reader: Reader, kernel: Callable[..., None] = passes.scale_and_read) -> tuple[Array, Tensor]:
-    """x times the gains (C,), in steps (n, C); and read."""
-    given, activations = rows(x), empty(x.shape, torch.uint8)
-    out = np.empty(given.shape, np.int16)
-    _pass(kernel, given, gain, reader.scale, reader.low, out, rows(activations))
-    return out, activations
-
-
-def add_change(x: Tensor, body: Array, last: Tensor, gain: Array, strength: Array, limit: float) -> Tensor:
-    """x plus what blocks have changed of it: see `passes.add_change`."""
-    out = empty(x.shape)
-    _pass(passes.add_change, rows(x), body, rows(last), gain, strength, limit, rows(out))
-    return out
-
-
-def split(parts: Sequence[Tensor]) -> Tensor:
-    """Stream tensors side by side as bytes: (B, C1, H, W), (B, C2, H, W) ... -> (B, 2·(C1 + C2 + ...), H, W)."""
+def narrow(parts: Sequence[Tensor], reader: layers.Reader, layer: layers.Layer, channels: int, halves: bool) -> Tensor:
+    """A layer of what lies side by side, or of its squares of 2×2: (B, C1, H, W), (B, C2, H, W) -> (B, channels, H, W), or (B, channels, H/2, W/2)."""
     batch, _, height, width = parts[0].shape
-    channels = sum(part.shape[1] for part in parts)
-    words = np.empty((batch * height * width, channels), "<u2")
-    first = 0
-    for part in parts:
-        _pass(passes.split, rows(part), first, words)
-        first += part.shape[1]
-    return torch.from_numpy(words.view(np.uint8).reshape(batch, height, width, 2 * channels)).permute(0, 3, 1, 2)
-
-
-def join(sums: Tensor, bias: Array) -> Tensor:
-    """The halves of the sums of a `Wide` convolution, and its bias (C,): (B, 2·C, H, W) -> (B, C, H, W)."""
-    batch, channels, height, width = sums.shape
-    out = empty((batch, channels // 2, height, width))
-    _pass(passes.join, rows(sums), bias, rows(out))
+    out = empty((batch, channels, height // 2, width // 2) if halves else (batch, channels, height, width))
+    for k in range(batch):
+        one, other = ([places(part)[k] for part in parts] + [NONE])[:2]
+        made = rows(out[k : k + 1])
+        strips(layers.narrow, len(made), one, other, reader, layer, made)
     return out
 
 
-def join_shuffled(sums: Tensor, bias: Array) -> Tensor:
-    """The same at twice the resolution: (B, 2·4·C, H, W) -> (B, C, 2·H, 2·W); channels of one corner lie together."""
-    batch, channels, height, width = sums.shape
-    out = empty((batch, channels // 8, 2 * height, 2 * width))
-    for given, taken in zip(places(sums), places(out)):
-        passes.join_shuffled(given, bias, taken)
-    return out
-
-
-def rectify_and_read(x: Tensor, gain: Array, reader: Reader) -> tuple[Array, Tensor]:
-    """The same of what is positive of x."""
-    return scale_and_read(x, gain, reader, passes.rectify_and_read)
-
-
-def read_parts(parts: Sequence[Tensor], reader: Reader) -> Tensor:
-    """Activations of tensors side by side."""
+def wide(parts: Sequence[Tensor], layer: layers.Wide, channels: int, corners: int) -> Tensor:
+    """See `models.backends.WideInt8`."""
     batch, _, height, width = parts[0].shape
-    activations = empty((batch, sum(part.shape[1] for part in parts), height, width), torch.uint8)
-    first = 0
-    for part in parts:
-        after = first + part.shape[1]
-        _pass(passes.read_part, rows(part), reader.scale[first:after], reader.low, first, rows(activations))
-        first = after
-    return activations
+    scale = 2 if corners == 4 else 1
+    out = empty((batch, channels, scale * height, scale * width))
+    for k, made in enumerate(places(out)):
+        one, other = ([rows(part[k : k + 1]) for part in parts] + [NONE[0]])[:2]
+        strips(layers.wide, height * width, one, other, layer, corners, made)
+    return out
+
+
+@dataclass(frozen=True)
+class BlockLayers:
+    """A block of a stack, as kernels take it."""
+
+    first: layers.Reader  # of `narrow`, from steps
+    narrow: layers.Layer
+    zero: int  # the byte that stands for zero around what `spatial` reads
+    spatial: layers.Layer
+    widen: layers.Layer
+    second: layers.Reader  # of `expand`, from steps
+    expand: layers.Layer
+    contract: layers.Layer
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "BlockLayers":
+        return self  # it never changes
+
+
+def through_blocks(x: Tensor, gain: Array, blocks: Sequence[BlockLayers], rectify: bool = False) -> Array:
+    """Streams, or their positive parts, by their gains (C,), through blocks in a row: (1, C, H, W) -> steps (H·W, C), with channels padded."""
+    (_, _, height, width), count = x.shape, x.shape[2] * x.shape[3]
+    half = blocks[0].spatial[0].shape[1]
+    stream = np.empty((count, len(blocks[0].first[0])), np.int16)
+    inner, other = (np.full((height + 2, width + 2, half), blocks[0].zero, np.uint8) for _ in range(2))
+    strips(layers.enter, count, rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
+    for block, following in zip(blocks, [*blocks[1:], None]):
+        if following and following.zero != block.zero:
+            other[:] = following.zero
+        ends = (following.first, following.narrow) if following else ((np.zeros_like(block.first[0]), np.float32(0)), NO_LAYER)
+        strips(layers.block, count, inner, stream, block.spatial, block.widen, block.second, block.expand, block.contract, *ends, other)
+        inner, other = other, inner
+    return stream
+
+
+def stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[BlockLayers], limit: float) -> Tensor:
+    """x plus what blocks change of x by its gains (C,), by their strength (C,): see `models.blocks.Stack`; (B, C, H, W)."""
+    out = empty(x.shape)
+    for k in range(len(x)):
+        one, made = x[k : k + 1], rows(out[k : k + 1])
+        stream = through_blocks(one, gain, blocks)
+        strips(layers.leave, len(stream), rows(one), stream, gain, strength, np.float32(limit), made)
+    return out
+
+
+def numbers(stream: Array, shape: Sequence[int]) -> Tensor:
+    """Steps (H·W, C), whose channels may be padded, as a stream (1, C, H, W)."""
+    out = empty(shape)
+    passes.numbers(stream, rows(out))
+    return out
 
 
 def prior(parameters: Tensor, step: Array, offset: Array, limit: float) -> tuple[Tensor, Tensor]:

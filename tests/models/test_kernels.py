@@ -135,10 +135,11 @@ def test_the_context_warp(reach: int) -> None:
 
 
 def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = stream(1, 96, 18, 10, seed=1), stream(1, 96, 18, 10, seed=2) / 3
-    whole = tensors.add(x, y)
+    parameters, step, offset = stream(1, 96, 18, 10, seed=1), np.full(48, 2, np.float32), np.zeros(48, np.float32)
+    whole = tensors.prior(parameters, step, offset, 1000.0)
     monkeypatch.setattr(tensors, "AT_ONCE", 96)
-    assert torch.equal(tensors.add(x, y), whole)
+    for one, other in zip(tensors.prior(parameters, step, offset, 1000.0), whole):
+        assert torch.equal(one, other)
 
 
 def test_errors_of_other_threads_are_raised() -> None:

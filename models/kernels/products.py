@@ -1,0 +1,226 @@
+"""Products of bytes: what all convolutions come down to, by the processor's own instructions for them.
+
+A product is a block of ROWS × COLUMNS sums of 32 bits, of unsigned bytes by signed ones. AMX multiplies tiles of 16 × 64
+bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns. Both sum up exactly. See the Intel 64 and IA-32
+Architectures Software Developer's Manual, volume 2 (TDPBUSD, VPDPBUSD), and arch_prctl(2) for the permission to use tiles.
+"""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import types
+from numba.core import cgutils
+
+from models.arrays import Array
+from models.kernels import helper, written
+
+ROWS, COLUMNS, DEPTH = 32, 32, 64
+"""Of a product: rows and columns of sums; and what the bytes that are summed up are a multiple of."""
+
+BYTE, WORD, ADDRESS, NOTHING = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
+POINTER = BYTE.as_pointer()
+TILE = 1024
+"""Bytes of a tile, and of 16 columns of weights of one depth."""
+
+Builder = Any
+
+
+def _tiles_are_allowed() -> bool:
+    """Ask Linux for tiles: XFEATURE_XTILEDATA by ARCH_REQ_XCOMP_PERM."""
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).syscall(158, 0x1023, 18) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+@lru_cache(maxsize=1)
+def best_form() -> str | None:
+    """The fastest form of this machine: "amx", "vnni512", "vnni256", or none."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return None
+    features = get_host_cpu_features()
+    if sys.platform == "linux" and features.get("amx-tile") and features.get("amx-int8") and _tiles_are_allowed():
+        return "amx"
+    if features.get("avx512vnni") and features.get("avx512f"):
+        return "vnni512"
+    return "vnni256" if features.get("avxvnni") or (features.get("avx512vnni") and features.get("avx512vl")) else None
+
+
+FORM = os.environ.get("NVC_PRODUCTS") or best_form()
+"""The form in use."""
+
+
+def _number(value: int) -> ir.Constant:
+    return ir.Constant(ADDRESS, value)
+
+
+def _call(builder: Builder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def _tile(k: int) -> ir.Constant:
+    return ir.Constant(BYTE, k)
+
+
+def _at(builder: Builder, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
+    """A pointer to an address plus offsets."""
+    for offset in offsets:
+        address = builder.add(address, _number(offset) if isinstance(offset, int) else offset)
+    return builder.inttoptr(address, POINTER)
+
+
+def _tiled(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
+    """By AMX: tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 columns."""
+    for k in range(4):
+        _call(builder, "llvm.x86.tilezero", NOTHING, _tile(k))
+    with cgutils.for_range(builder, depth) as loop:
+        across, down = builder.mul(loop.index, _number(DEPTH)), builder.mul(loop.index, _number(2 * TILE))
+        below = builder.mul(stride, _number(16))
+        _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(4), _at(builder, a, across), stride)
+        for k in (0, 1):
+            _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(6 + k), _at(builder, weight, down, TILE * k), _number(64))
+            _call(builder, "llvm.x86.tdpbusd", NOTHING, _tile(k), _tile(4), _tile(6 + k))
+        _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(5), _at(builder, a, across, below), stride)
+        for k in (0, 1):
+            _call(builder, "llvm.x86.tdpbusd", NOTHING, _tile(2 + k), _tile(5), _tile(6 + k))
+    for k in range(4):
+        _call(builder, "llvm.x86.tilestored64", NOTHING, _tile(k), _at(builder, out, 16 * 128 * (k >> 1) + 64 * (k & 1)), _number(128))
+
+
+def _by_words(lanes: int, rows: int) -> Callable[..., None]:
+    """By VNNI, in vectors of so many sums, so many rows at a time."""
+    vector = ir.VectorType(WORD, lanes)
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+
+    def emit(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
+        def place(address: ir.Value) -> ir.Value:
+            return builder.bitcast(address, vector.as_pointer())
+
+        words = builder.mul(depth, _number(DEPTH // 4))
+        columns = COLUMNS // lanes
+        with cgutils.for_range(builder, _number(ROWS // rows)) as group:
+            first = builder.mul(group.index, _number(rows))
+            sums = [[cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * lanes)) for _ in range(columns)] for _ in range(rows)]
+            for line in sums:
+                for total in line:
+                    builder.store(ir.Constant(vector, [0] * lanes), total)
+            with cgutils.for_range(builder, words) as loop:
+                # 16 words of a depth lie below one another, for the first 16 columns and then for the others
+                deep = builder.add(
+                    builder.mul(builder.lshr(loop.index, _number(4)), _number(2 * TILE)), builder.mul(builder.and_(loop.index, _number(15)), _number(64))
+                )
+                weights = [
+                    builder.load(place(_at(builder, weight, deep, TILE * (k * lanes // 16) + 4 * (k * lanes % 16))), align=4) for k in range(columns)
+                ]
+                for r, line in enumerate(sums):
+                    offset = builder.mul(builder.add(first, _number(r)), stride)
+                    word = builder.load(builder.bitcast(_at(builder, a, offset, builder.mul(loop.index, _number(4))), WORD.as_pointer()), align=1)
+                    single = builder.insert_element(ir.Constant(vector, ir.Undefined), word, ir.Constant(WORD, 0))
+                    wide = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * lanes))
+                    for k, total in enumerate(line):
+                        builder.store(_call(builder, name, vector, builder.load(total), wide, weights[k]), total)
+            for r, line in enumerate(sums):
+                offset = builder.mul(builder.add(first, _number(r)), _number(4 * COLUMNS))
+                for k, total in enumerate(line):
+                    builder.store(builder.load(total), place(_at(builder, out, offset, 4 * lanes * k)), align=4)
+
+    return emit
+
+
+FORMS: dict[str, Callable[..., None]] = {"amx": _tiled, "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2)}
+
+
+def product_in(form: str | None) -> Any:
+    """The product in a form: a function for compiled loops, of addresses.
+
+    It sums up 64 · `depth` bytes of 32 rows, that lie `stride` bytes apart from `a` on, by weights that `packed` laid out, and writes (32, 32) sums to `out`.
+    """
+
+    @written
+    def product(_, a, stride, weight, depth, out):
+        def emit(context, builder, __, arguments):
+            FORMS[form](builder, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 5), emit
+
+    return product
+
+
+product = product_in(FORM)
+
+
+@written
+def _configure(_, address):
+    def emit(context, builder, __, arguments):
+        _call(builder, "llvm.x86.ldtilecfg", NOTHING, builder.inttoptr(arguments[0], POINTER))
+        return context.get_dummy_value()
+
+    return types.void(types.intp), emit
+
+
+@written
+def _release(_):
+    def emit(context, builder, __, ___):
+        _call(builder, "llvm.x86.tilerelease", NOTHING)
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@helper
+def scratch(size):
+    """Bytes from an address on that is a multiple of 64."""
+    bytes_ = np.empty(size + 64, np.uint8)
+    first = -bytes_.ctypes.data & 63
+    return bytes_[first : first + size]
+
+
+if FORM == "amx":
+
+    @helper
+    def begin():
+        """Make tiles ready: eight of 16 rows of 64 bytes. Whoever begins must end."""
+        shape = np.zeros(64, np.uint8)
+        shape[0] = 1  # palette
+        for tile in range(8):
+            shape[16 + 2 * tile] = 64
+            shape[48 + tile] = 16
+        _configure(shape.ctypes.data)
+
+    @helper
+    def end():
+        """Let tiles go."""
+        _release()
+
+else:
+
+    @helper
+    def begin():
+        """There is nothing to make ready."""
+
+    @helper
+    def end():
+        """There is nothing to let go."""
+
+
+def packed(weight: Array) -> Array:
+    """Signed bytes (N, K) as products take them, with zeros beyond: (N/32, K/64, 2048), sizes rounded up, at an address that is a multiple of 64."""
+    outputs, inputs = (-(-size // unit) for size, unit in zip(weight.shape, (COLUMNS, DEPTH)))
+    wide = np.zeros((outputs * COLUMNS, inputs * DEPTH), np.int8)
+    wide[: weight.shape[0], : weight.shape[1]] = weight
+    tiles = wide.reshape(outputs, 2, 16, inputs, 16, 4).transpose(0, 3, 1, 4, 2, 5)
+    room = np.empty(tiles.size + 64, np.int8)
+    first = -room.ctypes.data % 64
+    out = room[first : first + tiles.size].reshape(outputs, inputs, 2 * TILE)
+    out[:] = tiles.reshape(out.shape)
+    return out
