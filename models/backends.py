@@ -186,6 +186,22 @@ class WideInt8:
         return tensors.wide(parts, self.layer, self.channels, self.corners)
 
 
+class Rough:
+    """A convolution whose results need not be exact, in bfloat16, by AMX: 1×1, 2×2 that halves the resolution, or, as part of a block, 3×3 depth-wise."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, relu: bool, stride: int, groups: int):
+        flat = weight.detach().permute(0, 2, 3, 1).flatten(1).numpy()
+        self.relu, self.halves, self.outputs = relu, stride == 2, len(weight)
+        self.layer = padded(flat.T, products.COLUMNS) if groups > 1 else products.packed_roughly(flat), padded(bias.detach().numpy(), products.COLUMNS)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Rough":
+        return self  # it never changes
+
+    def __call__(self, parts: Sequence[Tensor]) -> Tensor:
+        """Of tensors (B, C, H, W) that lie side by side."""
+        return tensors.rough_narrow(parts, self.relu, self.layer, self.outputs, self.halves)
+
+
 def padded(values: Array, unit: int) -> Array:
     """Floats (..., n) with zeros up to a multiple of a unit."""
     missing = -values.shape[-1] % unit

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from models.exact import Grid, Narrow, RateGain, Wide, link
@@ -22,6 +23,7 @@ class Block(nn.Module):
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
         self.compiled: tensors.BlockLayers | None = None
+        self.rough: tensors.RoughBlock | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -33,9 +35,11 @@ class Block(nn.Module):
 
     def compile(self) -> None:
         """Get the block ready for compiled loops, when its layers are prepared."""
-        self.compiled = None
+        parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
+        rough = [layer.rough.layer for layer in parts if layer.rough]
+        self.compiled, self.rough = None, tensors.RoughBlock(*rough) if len(rough) == len(parts) and not self.narrow.exact else None
         if self.narrow.compiled:
-            narrow, spatial, widen, expand, contract = (layer.on_bytes for layer in (self.narrow, self.spatial, self.widen, self.expand, self.contract))
+            narrow, spatial, widen, expand, contract = (layer.on_bytes for layer in parts)
             self.compiled = tensors.BlockLayers(
                 narrow.from_steps, narrow.to_layer(spatial), -spatial.sums.low, spatial.to_layer(widen), widen.to_steps, expand.from_steps,
                 expand.to_layer(contract), contract.to_steps,
@@ -98,4 +102,7 @@ class Stack(nn.Module):
         limit = limit or self.grid
         if self.grid.exact and (compiled := [block.compiled for block in self.blocks if block.compiled]):
             return tensors.stack(x, self.gain.line(rate), self.strength.line(rate), compiled, limit.largest)
+        if not self.grid.exact and not torch.is_grad_enabled() and len(x) == 1 and (rough := [block.rough for block in self.blocks if block.rough]):
+            gain, strength = (layer.vector(rate).flatten().numpy() for layer in (self.gain, self.strength))
+            return tensors.rough_stack(x, gain, strength, rough)
         return limit.clamp(x + self.change(x, rate))

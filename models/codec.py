@@ -9,10 +9,10 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from models.backends import Float32, choose_backend
+from models.backends import Float32, Int8, choose_backend
 from models.blocks import Block
 from models.entropy import SymbolDecoder, SymbolSink
-from models.exact import Exact, ExactLayer, layers
+from models.exact import Exact, ExactLayer, Narrow, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -120,6 +120,10 @@ class Codec(nn.Module):
                 module.link()
         for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers, which a search on a GPU uses
             layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
+        if backend is Int8:
+            for name, narrow in layers(self, Narrow):
+                if not is_normative(name):
+                    narrow.prepare_roughly()
         for module in self.modules():
             if isinstance(module, Block):
                 module.compile()

@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arrays import Array
-from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Sums, WideInt8
+from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Rough, Sums, WideInt8
+from models.kernels import products
+from models.kernels.lanes import LANES
 from models.presets import RATES
 
 STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
@@ -209,12 +211,17 @@ class Narrow(Convolution):
         self.step = 8 if relu else 7  # bits of the largest activation
         self.register_buffer("reads", torch.zeros(inputs, dtype=torch.int8))  # inputs are read as multiples of 2^reads
         self.prepared: Float32 | Int8 | None = None
+        self.rough: Rough | None = None
         self.seen: Tensor | None = None  # moments of the inputs by octave, while they are observed
         self.reader: tuple[Narrow, ...] = ()  # the layer that alone reads the results, if there is one
         self.fed = False  # whether inputs come prepared from a layer before it
 
-    def forward(self, x: Tensor) -> Tensor:
-        """In float, or exactly: float32 multiples of 2^-fraction; prepared layers hand on what their reader sums up."""
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """In float, or exactly: float32 multiples of 2^-fraction; prepared layers hand on what their reader sums up. Inputs may come in parts that lie side by side."""
+        if self.rough and not self.exact and not torch.is_grad_enabled():
+            return self.rough((x, *others))
+        if others:
+            x = torch.cat([x, *others], 1)
         if not self.exact:
             x = F.relu(x) if self.relu else x
             if self.seen is not None:
@@ -256,6 +263,11 @@ class Narrow(Convolution):
             reader.fed = bool((linked.reach() < EXACT_SUM).all())
             sums = linked if reader.fed else sums
         self.prepared = backend(sums)
+
+    def prepare_roughly(self) -> None:
+        """Get the float form ready for use without gradients, when parameters change no more, if the machine is fast at that."""
+        if products.ROUGH and len(self.reads) % LANES == 0:
+            self.rough = Rough(self.weight, self.bias, self.relu, self.stride, self.groups)
 
     @torch.no_grad()
     def sums(self) -> Sums:

@@ -69,7 +69,7 @@ class Enhancer(nn.Module):
         change = to_features(following) - features
         better = (following_rate - rate)[:, None, None, None] / 8
         inputs = (features, context, 4 * change, 4 * change * better)
-        x = self.stack(self.enter(torch.cat([tensor.to(context.dtype) for tensor in inputs], 1)), rate)
+        x = self.stack(self.enter(*(tensor.to(context.dtype) for tensor in inputs)), rate)
         # Corrections are as large as the errors: their scale is given, so that one rate does not learn at another's cost.
         size = LAMBDA_RATIO ** ((rate - RATES) / 32)
         believed = self.trust(x).float() / 4 * change.clamp(-CHANGE_LIMIT, CHANGE_LIMIT)

@@ -53,8 +53,8 @@ class Inter(nn.Module):
     @staged("analysis")
     def analyse(self, picture: Tensor, reference: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """The picture given its prediction -> y (B, N, H/16, W/16)."""
-        x = self.join(torch.cat([picture.to(context.dtype), reference.to(context.dtype), context], 1))
-        return self.to_latent(torch.cat([self.encoder(x, rate), (picture - reference).to(x.dtype)], 1))
+        x = self.join(picture.to(context.dtype), reference.to(context.dtype), context)
+        return self.to_latent(self.encoder(x, rate), (picture - reference).to(x.dtype))
 
     @staged("synthesis")
     def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:

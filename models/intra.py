@@ -1,6 +1,5 @@
 """The keyframe network: a picture coded from nothing, and the first context of the frames that follow."""
 
-import torch
 from torch import Tensor, nn
 
 from models.blocks import Stack, down, up
@@ -31,7 +30,7 @@ class Intra(nn.Module):
     def analyse(self, picture: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8) -> y (B, N, H/16, W/16)."""
         x = self.encoder(self.enter(picture), rate)
-        return self.to_latent(torch.cat([x, picture.to(x.dtype)], 1))
+        return self.to_latent(x, picture.to(x.dtype))
 
     @staged("keyframe network")
     def synthesise(self, latent: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:

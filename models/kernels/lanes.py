@@ -58,6 +58,20 @@ class Lanes:
             value = self.builder.trunc(self.builder.bitcast(value, WORDS), ir.VectorType(kind, LANES))
         self.builder.store(value, self._pointer(address, kind), align=1)
 
+    def load_rough(self, address: ir.Value) -> ir.Value:
+        """Of bfloat16."""
+        bits = self.builder.zext(self.builder.load(self._pointer(address, SHORT), align=1), WORDS)
+        return self.builder.bitcast(self.builder.shl(bits, ir.Constant(WORDS, [16] * LANES)), FLOATS)
+
+    def store_rough(self, value: ir.Value, address: ir.Value) -> None:
+        """As bfloat16, rounded; which way ties go does not matter."""
+        bits = self.builder.add(self.builder.bitcast(value, WORDS), ir.Constant(WORDS, [1 << 15] * LANES))
+        upper = self.builder.trunc(self.builder.lshr(bits, ir.Constant(WORDS, [16] * LANES)), ir.VectorType(SHORT, LANES))
+        self.builder.store(upper, self._pointer(address, SHORT), align=1)
+
+    def at_least(self, value: ir.Value, least: ir.Value) -> ir.Value:
+        return self.builder.select(self.builder.fcmp_ordered(">", value, least), value, least)
+
     def same(self, value: ir.Value | float) -> ir.Value:
         """One float in all lanes."""
         if isinstance(value, float):
@@ -71,8 +85,7 @@ class Lanes:
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [value, factor, added])
 
     def clamped(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-        value = self.builder.select(self.builder.fcmp_ordered("<", value, high), value, high)
-        return self.builder.select(self.builder.fcmp_ordered(">", value, low), value, low)
+        return self.at_least(self.builder.select(self.builder.fcmp_ordered("<", value, high), value, high), low)
 
     def anchored(self, value: ir.Value) -> ir.Value:
         """Rounded to the nearest, ties to even, and `ANCHOR` more."""
@@ -105,7 +118,7 @@ class Lanes:
                 body(*given, *(self.along(first, row.index, stride) for first, (_, _, stride) in zip(firsts, places)))
 
 
-def _written(write: Callable[..., None], *kinds: Any) -> Any:
+def emitted(write: Callable[..., None], *kinds: Any) -> Any:
     """A function for compiled loops that `write` writes, of arguments of these types."""
 
     def emit(context: Any, builder: Builder, _: Any, arguments: Any) -> Any:
@@ -128,7 +141,7 @@ def give(_, sums, unit, bias, count, out, stride):
 
         lanes.walk(32, count, [unit, bias], [(sums, WORD, SUMS), (out, FLOAT, stride)], body)
 
-    return _written(write, *[AT] * 6)
+    return emitted(write, *[AT] * 6)
 
 
 @written
@@ -143,7 +156,7 @@ def hand_on(_, sums, unit, bias, low, count, out, stride):
 
         lanes.walk(32, count, [unit, bias], [(sums, WORD, SUMS), (out, BYTE, stride)], body)
 
-    return _written(write, AT, AT, AT, REAL, AT, AT, AT)
+    return emitted(write, AT, AT, AT, REAL, AT, AT, AT)
 
 
 @written
@@ -161,7 +174,7 @@ def add_and_read(_, sums, unit, bias, count, x, x_stride, scale, low, out, strid
 
         lanes.walk(32, count, [unit, bias, scale], [(sums, WORD, SUMS), (x, SHORT, x_stride), (out, BYTE, stride)], body)
 
-    return _written(write, AT, AT, AT, AT, AT, AT, AT, REAL, AT, AT)
+    return emitted(write, AT, AT, AT, AT, AT, AT, AT, REAL, AT, AT)
 
 
 @written
@@ -178,7 +191,7 @@ def join(_, sums, constants, step, count, out, stride):
         given = [lanes.along(constants, lanes.number(k), step) for k in range(5)]
         lanes.walk(LANES, count, given, [(sums, WORD, SUMS), (out, FLOAT, stride)], body)
 
-    return _written(write, *[AT] * 6)
+    return emitted(write, *[AT] * 6)
 
 
 @written
@@ -192,14 +205,14 @@ def scale_and_read(_, x, x_stride, channels, least, gain, count, stream, stream_
         def body(gain, scale, given, steps, activations):
             builder = lanes.builder
             value = lanes.loose(lanes.steps(lanes.anchored(builder.fmul(lanes.load(given), lanes.same(float(STEPS))))))
-            value = builder.select(builder.fcmp_ordered(">", value, floor), value, floor)
+            value = lanes.at_least(value, floor)
             value = lanes.steps(lanes.anchored(builder.fmul(value, gain)))
             lanes.store(value, steps, SHORT)
             read(lanes.builder.fmul(lanes.loose(value), scale), activations)
 
         lanes.walk(channels, count, [gain, scale], [(x, FLOAT, x_stride), (stream, SHORT, stream_stride), (out, BYTE, stride)], body)
 
-    return _written(write, AT, AT, AT, REAL, AT, AT, AT, AT, AT, REAL, AT, AT)
+    return emitted(write, AT, AT, AT, REAL, AT, AT, AT, AT, AT, REAL, AT, AT)
 
 
 @written
@@ -219,7 +232,7 @@ def add_change(_, x, stride, channels, gain, strength, limit, count, stream, str
 
         lanes.walk(channels, count, [gain, strength], [(x, FLOAT, stride), (stream, SHORT, stream_stride), (out, FLOAT, stride)], body)
 
-    return _written(write, AT, AT, AT, AT, AT, REAL, AT, AT, AT, AT)
+    return emitted(write, AT, AT, AT, AT, AT, REAL, AT, AT, AT, AT)
 
 
 @written
@@ -234,7 +247,7 @@ def read(_, x, x_stride, channels, count, scale, low, out, stride):
 
         lanes.walk(channels, count, [scale], [(x, FLOAT, x_stride), (out, BYTE, stride)], body)
 
-    return _written(write, AT, AT, AT, AT, AT, REAL, AT, AT)
+    return emitted(write, AT, AT, AT, AT, AT, REAL, AT, AT)
 
 
 @written
@@ -248,7 +261,7 @@ def split(_, x, x_stride, channels, count, out, stride):
 
         lanes.walk(channels, count, [], [(x, FLOAT, x_stride), (out, SHORT, stride)], body)
 
-    return _written(write, *[AT] * 6)
+    return emitted(write, *[AT] * 6)
 
 
 @written
@@ -279,4 +292,4 @@ def deep(_, corner, row, channels, weight, unit, bias, low, count, out, stride):
                     builder.store(value, place)
                 read(lanes.scaled(total, unit, bias), lanes.along(to, loop.index, stride))
 
-    return _written(write, AT, AT, AT, AT, AT, AT, REAL, AT, AT, AT)
+    return emitted(write, AT, AT, AT, AT, AT, AT, REAL, AT, AT, AT)

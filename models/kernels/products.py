@@ -57,6 +57,9 @@ def best_form() -> str | None:
 FORM = os.environ.get("NVC_PRODUCTS") or best_form()
 """The form in use."""
 
+ROUGH = FORM == "amx" and bool(get_host_cpu_features().get("amx-bf16"))
+"""Whether there are products of bfloat16 as well, as fast as half as many bytes."""
+
 
 def _number(value: int) -> ir.Constant:
     return ir.Constant(ADDRESS, value)
@@ -78,8 +81,12 @@ def _at(builder: Builder, address: ir.Value, *offsets: ir.Value | int) -> ir.Val
     return builder.inttoptr(address, POINTER)
 
 
-def _tiled(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
+def _tiled(instruction: str) -> Callable[..., None]:
     """By AMX: tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 columns."""
+    return lambda builder, *arguments: _emit_tiled(builder, f"llvm.x86.{instruction}", *arguments)
+
+
+def _emit_tiled(builder: Builder, instruction: str, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
     for k in range(4):
         _call(builder, "llvm.x86.tilezero", NOTHING, _tile(k))
     with cgutils.for_range(builder, depth) as loop:
@@ -88,10 +95,10 @@ def _tiled(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, de
         _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(4), _at(builder, a, across), stride)
         for k in (0, 1):
             _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(6 + k), _at(builder, weight, down, TILE * k), _number(64))
-            _call(builder, "llvm.x86.tdpbusd", NOTHING, _tile(k), _tile(4), _tile(6 + k))
+            _call(builder, instruction, NOTHING, _tile(k), _tile(4), _tile(6 + k))
         _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(5), _at(builder, a, across, below), stride)
         for k in (0, 1):
-            _call(builder, "llvm.x86.tdpbusd", NOTHING, _tile(2 + k), _tile(5), _tile(6 + k))
+            _call(builder, instruction, NOTHING, _tile(2 + k), _tile(5), _tile(6 + k))
     for k in range(4):
         _call(builder, "llvm.x86.tilestored64", NOTHING, _tile(k), _at(builder, out, 16 * 128 * (k >> 1) + 64 * (k & 1)), _number(128))
 
@@ -136,7 +143,9 @@ def _by_words(lanes: int, rows: int) -> Callable[..., None]:
     return emit
 
 
-FORMS: dict[str, Callable[..., None]] = {"amx": _tiled, "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2)}
+FORMS: dict[str, Callable[..., None]] = {
+    "amx": _tiled("tdpbusd"), "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2), "amx of bfloat16": _tiled("tdpbf16ps")
+}  # fmt: skip
 
 
 def product_in(form: str | None) -> Any:
@@ -156,7 +165,7 @@ def product_in(form: str | None) -> Any:
     return product
 
 
-product = product_in(FORM)
+product, rough_product = product_in(FORM), product_in("amx of bfloat16")
 
 
 @written
@@ -218,9 +227,23 @@ def packed(weight: Array) -> Array:
     outputs, inputs = (-(-size // unit) for size, unit in zip(weight.shape, (COLUMNS, DEPTH)))
     wide = np.zeros((outputs * COLUMNS, inputs * DEPTH), np.int8)
     wide[: weight.shape[0], : weight.shape[1]] = weight
-    tiles = wide.reshape(outputs, 2, 16, inputs, 16, 4).transpose(0, 3, 1, 4, 2, 5)
-    room = np.empty(tiles.size + 64, np.int8)
+    return _tiles(wide, outputs, inputs, 4)
+
+
+def packed_roughly(weight: Array) -> Array:
+    """The same of floats, as bfloat16 in unsigned integers of 16 bits: (N/32, K/32, 1024)."""
+    outputs, inputs = (-(-size // unit) for size, unit in zip(weight.shape, (COLUMNS, DEPTH // 2)))
+    wide = np.zeros((outputs * COLUMNS, inputs * DEPTH // 2), np.float32)
+    wide[: weight.shape[0], : weight.shape[1]] = weight
+    bits = wide.view(np.uint32)
+    return _tiles(((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16), outputs, inputs, 2)
+
+
+def _tiles(weight: Array, outputs: int, inputs: int, side: int) -> Array:
+    """Weights in the order of tiles, of which `side` lie side by side in a word."""
+    tiles = weight.reshape(outputs, 2, 16, inputs, 16, side).transpose(0, 3, 1, 4, 2, 5)
+    room = np.empty(weight.nbytes + 64, np.uint8)
     first = -room.ctypes.data % 64
-    out = room[first : first + tiles.size].reshape(outputs, inputs, 2 * TILE)
+    out: Array = room[first : first + weight.nbytes].view(weight.dtype).reshape(outputs, inputs, -1)
     out[:] = tiles.reshape(out.shape)
     return out

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import Array
-from models.kernels import compensation, layers, passes, pictures
+from models.kernels import compensation, layers, passes, pictures, rough
 from models.kernels.products import ROWS
 from models.kernels.threads import spread
 from models.picture import BORDER, Planes
@@ -22,8 +22,9 @@ LUMA, CHROMA = (np.array(taps, np.int32) for taps in (LUMA_TAPS, CHROMA_TAPS))
 
 NONE = np.zeros((1, 0, 0), np.float32)
 NO_LAYER = np.zeros((0, 0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32), np.float32(0)
+NO_ROUGH = np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.float32)
 
-STRIPS = 8
+STRIPS = 64
 """Strips of places that are worth a thread of their own."""
 
 AT_ONCE = 1 << 18
@@ -126,6 +127,43 @@ def stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[BlockLayers]
         one, made = x[k : k + 1], rows(out[k : k + 1])
         stream = through_blocks(one, gain, blocks)
         strips(layers.leave, len(stream), rows(one), stream, gain, strength, np.float32(limit), made)
+    return out
+
+
+def rough_narrow(parts: Sequence[Tensor], relu: bool, layer: rough.Layer, channels: int, halves: bool) -> Tensor:
+    """`narrow` in bfloat16, of up to four parts."""
+    batch, _, height, width = parts[0].shape
+    out = empty((batch, channels, height // 2, width // 2) if halves else (batch, channels, height, width))
+    least = np.float32(0) if relu else rough.ANY
+    for k in range(batch):
+        given, made = tuple([*(places(part)[k] for part in parts), *[NONE] * 4][:4]), rows(out[k : k + 1])
+        strips(rough.narrow, len(made), given, least, layer, made)
+    return out
+
+
+@dataclass(frozen=True)
+class RoughBlock:
+    """A block of a stack in bfloat16."""
+
+    narrow: rough.Layer
+    spatial: rough.Layer
+    widen: rough.Layer
+    expand: rough.Layer
+    contract: rough.Layer
+
+
+def rough_stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Tensor:
+    """`stack` in bfloat16."""
+    out, (_, channels, height, width), count = empty(x.shape), x.shape, x.shape[2] * x.shape[3]
+    for k in range(len(x)):
+        given, made, stream = rows(x[k : k + 1]), rows(out[k : k + 1]), np.empty((count, channels), np.float32)
+        inner, other = (np.zeros((height + 2, width + 2, blocks[0].spatial[0].shape[1]), np.uint16) for _ in range(2))
+        strips(rough.enter, count, given, gain, blocks[0].narrow, stream, inner)
+        for block, following in zip(blocks, [*blocks[1:], None]):
+            narrow = following.narrow if following else NO_ROUGH
+            strips(rough.block, count, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
+            inner, other = other, inner
+        strips(rough.leave, count, given, stream, gain, strength, made)
     return out
 
 
