@@ -39,7 +39,8 @@ class Matching:
     def __init__(self, current: Array, newest: Array, planes: Array, order: Array, multiplier: float, rings: tuple[Array, Array]):
         self.current, self.newest = (np.ascontiguousarray(plane) for plane in (current, newest))
         self.planes, self.order, self.rings = planes, order, rings
-        self.framed = np.pad(current.astype(np.uint8), matching.OVERLAP, mode="edge")
+        around = matching.OVERLAP
+        self.framed = np.pad(current.astype(np.uint8), ((around, around), (around, around + matching.SLACK)), mode="edge")
         self.multiplier = np.float32(multiplier)
 
     def coarse(self, reach: int) -> Array:

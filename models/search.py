@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.fusion import fused_for_any_shape, fused_on_cpu
-from models.kernels.matching import MARGIN, OVERLAP
+from models.kernels.matching import MARGIN, OVERLAP, SLACK
 from models.matching import Matching, fill_phases
 from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
@@ -77,7 +77,8 @@ class References:
         shape = (batch, 16, height + 2 * MARGIN, width + 2 * MARGIN)
         if self.planes.shape[1:] != shape or self.planes.device != pictures[0].device:
             count = max(1, min(self.count, (1 << 30) // math.prod(shape)))
-            self.planes = torch.empty((count, *shape), dtype=torch.uint8, device=pictures[0].device)
+            size = count * math.prod(shape)
+            self.planes = torch.empty(size + SLACK, dtype=torch.uint8, device=pictures[0].device)[:size].view(count, *shape)
             self.slots, self.recent = [None] * count, list(range(count))
         pictures = pictures[: len(self.slots)]
         for picture in pictures:

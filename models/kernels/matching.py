@@ -1,14 +1,15 @@
 """Motion search as `models.search` does it, block by block. Vectors are (3, h, w) as in `models.vectors`.
 
 References are bytes at all quarter-sample positions, (pictures, 16, H + 2·MARGIN, W + 2·MARGIN), with the slot of the picture
-of each age; the current picture is bytes with OVERLAP samples around it, which repeat its border.
+of each age; the current picture is bytes with OVERLAP samples around it, which repeat its border, and SLACK to the right.
 """
 
 import numpy as np
 
 from models.arrays import Array
-from models.kernels import Function, helper, kernel
+from models.kernels import helper, kernel
 from models.kernels.arithmetic import displacement
+from models.kernels.windows import SLACK, window_errors
 from models.vectors import UNIT
 
 MARGIN = 40
@@ -63,25 +64,7 @@ def phases(first: int, last: int, plane: Array, taps: Array, margin: int, out: A
                         )  # fmt: skip
 
 
-def _window_errors(window: int, squared: bool) -> Function:
-    """Makes the weighted sum of the errors of a window: loops whose length and weights are constants are twice as fast. Errors near its border count less, as in `models.search`."""
-    last = window - 1
-
-    @helper
-    def total(planes, start, wide, current, top, left):
-        total = np.int32(0)
-        for i in range(window):
-            line, row, part = planes[start + i * wide : start + i * wide + window], current[top + i, left : left + window], np.int32(0)
-            for j in range(window):
-                error = np.int32(line[j]) - np.int32(row[j])
-                part += np.int32(min(2 * min(j, last - j) + 1, 8)) * (error * error if squared else abs(error))
-            total += np.int32(min(2 * min(i, last - i) + 1, 8)) * part
-        return total
-
-    return total
-
-
-_absolute8, _squares8, _absolute16, _squares16 = (_window_errors(size + 2 * OVERLAP, squared) for size in (8, 16) for squared in (False, True))
+_absolute8, _squares8, _absolute16, _squares16 = (window_errors(size + 2 * OVERLAP, squared) for size in (8, 16) for squared in (False, True))
 
 
 @helper
@@ -98,13 +81,13 @@ def _start(shape, order, block, overlap, r, c, dy, dx, age):
 @helper
 def _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough):
     """Bits that the errors of a block are worth."""
-    start, wide = _start(shape, order, block, OVERLAP, r, c, dy, dx, age), shape[3]
+    one, row = flat.ctypes.data + _start(shape, order, block, OVERLAP, r, c, dy, dx, age), current.shape[1]
+    other, wide = current.ctypes.data + r * block * row + c * block, shape[3]
     area = np.float32(block * block)
-    top, left = r * block, c * block
     if block == 8:
-        total = _absolute8(flat, start, wide, current, top, left) if rough else _squares8(flat, start, wide, current, top, left)
+        total = _absolute8(one, wide, other, row) if rough else _squares8(one, wide, other, row)
     else:
-        total = _absolute16(flat, start, wide, current, top, left) if rough else _squares16(flat, start, wide, current, top, left)
+        total = _absolute16(one, wide, other, row) if rough else _squares16(one, wide, other, row)
     mean = np.float32(total) / np.float32(64) / area
     variance = SPREAD * mean * mean if rough else mean
     return INHERITED * area / np.float32(2) * np.log2(np.float32(1) + np.float32(2 * 0.6931471805599453) * multiplier * variance)
