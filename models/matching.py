@@ -20,7 +20,7 @@ LEAST = 4
 
 def fill_phases(plane: Array, out: Array) -> None:
     """A plane of 8 bits (H, W) float32 at all quarter-sample positions, with a margin around it: (16, H + 2·MARGIN, W + 2·MARGIN) uint8."""
-    rest = plane, np.array(LUMA_TAPS, np.int32), matching.MARGIN, out
+    rest = plane, np.array(LUMA_TAPS, np.float32), matching.MARGIN, out
     spread(out.shape[1], lambda first, last: matching.phases(first, last, *rest), 16 * LEAST)
 
 

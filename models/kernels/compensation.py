@@ -4,60 +4,13 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import helper, kernel
+from models.kernels.interpolation import window_of
 from models.vectors import REFERENCES
 
 _PICTURES = f"UniTuple(u1[:,:,::1], {REFERENCES})"
 
 
-@helper
-def _across8(plane, top, left, taps, lines, out):
-    """Lines of a window of 8×8 blocks, interpolated between columns."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6], taps[7]
-    for i in range(lines):
-        s = plane[top + i, left : left + 23]
-        if t3 == 64:
-            for j in range(16):
-                out[i, j] = np.int32(64) * s[j + 3]
-        else:
-            for j in range(16):
-                out[i, j] = (
-                    t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3] + t4 * s[j + 4] + t5 * s[j + 5] + t6 * s[j + 6] + t7 * s[j + 7]
-                )  # fmt: skip
-
-
-@helper
-def _down8(across, taps, weights, out):
-    """The window itself, interpolated between rows and weighted, added to `out` (16, 16)."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6], taps[7]
-    for i in range(16):
-        weight, line = weights[i], out[i]
-        for j in range(16):
-            v = (
-                t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
-                + t4 * across[i + 4, j] + t5 * across[i + 5, j] + t6 * across[i + 6, j] + t7 * across[i + 7, j]
-            )  # fmt: skip
-            line[j] += ((v + 31 + ((v >> 6) & 1)) >> 6) * weight * weights[j]
-
-
-@helper
-def _across4(plane, top, left, taps, lines, out):
-    """`_across8` for 4×4 blocks, with four taps."""
-    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
-    for i in range(lines):
-        s = plane[top + i, left : left + 11]
-        for j in range(8):
-            out[i, j] = t0 * s[j] + t1 * s[j + 1] + t2 * s[j + 2] + t3 * s[j + 3]
-
-
-@helper
-def _down4(across, taps, weights, out):
-    """`_down8` for these."""
-    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
-    for i in range(8):
-        weight, line = weights[i], out[i]
-        for j in range(8):
-            v = t0 * across[i, j] + t1 * across[i + 1, j] + t2 * across[i + 2, j] + t3 * across[i + 3, j]
-            line[j] += ((v + 31 + ((v >> 6) & 1)) >> 6) * weight * weights[j]
+_window8, _window4 = window_of(16, 8), window_of(8, 4)
 
 
 @helper
@@ -71,10 +24,11 @@ def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, 
     shift = 2 if count == 8 else 3  # a whole sample is 2^shift units of the vectors
     mask = (1 << shift) - 1
     first = border - block - half - before
-    band = np.zeros((parts, size, (columns + 2) * block + block), np.int32)
-    across, weights = np.empty((lines, size), np.int32), np.empty(size, np.int32)
+    band = np.zeros((parts, size, (columns + 2) * block + block), np.float32)
+    room, weights = np.empty((size + count) * (size + 32), np.float32), np.empty(size, np.float32)
     for i in range(size):
         weights[i] = min(2 * i + 1, 4 * block - 1 - 2 * i)
+    row = 4 * band.shape[2]
     unit = np.float32(1 / (64 * size * size))
     for r in range(max(0, first_row - 1), last_row):
         for c in range(columns + 2):
@@ -84,25 +38,24 @@ def _compensate(first_row, last_row, planes, vectors, taps, border, out, block, 
             top = max(0, min(tall - lines, first + r * block + (dy >> shift)))
             left = max(0, min(wide - lines, first + c * block + (dx >> shift)))
             for p in range(parts):
-                window = band[p, :, c * block : c * block + size]
+                plane, window = picture[p, top, left:].ctypes.data, band[p, 0, c * block :].ctypes.data
+                across, down = taps[dx & mask].ctypes.data, taps[dy & mask].ctypes.data
                 if count == 8:
-                    _across8(picture[p], top, left, taps[dx & mask], lines, across)
-                    _down8(across, taps[dy & mask], weights, window)
+                    _window8(plane, wide, across, down, weights.ctypes.data, window, row, room.ctypes.data)
                 else:
-                    _across4(picture[p], top, left, taps[dx & mask], lines, across)
-                    _down4(across, taps[dy & mask], weights, window)
+                    _window4(plane, wide, across, down, weights.ctypes.data, window, row, room.ctypes.data)
         # The upper half of the band is complete: its first line is line r·block - block - half of the picture.
         for p in range(parts):
             for i in range(block):
                 y = r * block - block - half + i
                 if r >= first_row and 0 <= y < height:
                     for x in range(width):
-                        out[p, y, x] = np.float32(band[p, i, x + block + half]) * unit
+                        out[p, y, x] = band[p, i, x + block + half] * unit
             band[p, :block] = band[p, block:]
             band[p, block:] = 0
 
 
-@kernel(f"void(i8, i8, {_PICTURES}, i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+@kernel(f"void(i8, i8, {_PICTURES}, i4[:,:,::1], f4[:,::1], i8, f4[:,:,::1])")
 def luma(first: int, last: int, planes: tuple[Array, ...], vectors: Array, taps: Array, border: int, out: Array) -> None:
     """Blocks of 8×8, predicted from pictures of several ages.
 
@@ -116,7 +69,7 @@ def luma(first: int, last: int, planes: tuple[Array, ...], vectors: Array, taps:
     _compensate(first, last, planes, vectors, taps, border, out, 8, 8)
 
 
-@kernel(f"void(i8, i8, {_PICTURES}, i4[:,:,::1], i4[:,::1], i8, f4[:,:,::1])")
+@kernel(f"void(i8, i8, {_PICTURES}, i4[:,:,::1], f4[:,::1], i8, f4[:,:,::1])")
 def chroma(first: int, last: int, planes: tuple[Array, ...], vectors: Array, taps: Array, border: int, out: Array) -> None:
     """The same of blocks of 4×4, with taps (8, 4)."""
     _compensate(first, last, planes, vectors, taps, border, out, 4, 4)

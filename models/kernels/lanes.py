@@ -21,7 +21,6 @@ Builder = Any
 LANES = 16
 BYTE, SHORT, WORD, ADDRESS, FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 SIZE = {BYTE: 1, SHORT: 2, WORD: 4, FLOAT: 4}
-FLOATS, WORDS = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
 ANCHOR = 1.5 * 2.0**23
 """Near it floats are whole, so that adding it rounds; and the lower bits are those of the integer."""
 SUMS = 4 * 32
@@ -29,10 +28,11 @@ SUMS = 4 * 32
 
 
 class Lanes:
-    """Writes operations of sixteen lanes."""
+    """Writes operations of sixteen lanes, or of another number."""
 
-    def __init__(self, builder: Builder):
-        self.builder = builder
+    def __init__(self, builder: Builder, count: int = LANES):
+        self.builder, self.count = builder, count
+        self.floats, self.words, self.shorts = (ir.VectorType(kind, count) for kind in (FLOAT, WORD, SHORT))
 
     def number(self, value: int) -> ir.Constant:
         return ir.Constant(ADDRESS, value)
@@ -42,7 +42,7 @@ class Lanes:
         return self.builder.add(address, self.builder.mul(index, self.number(stride) if isinstance(stride, int) else stride))
 
     def _pointer(self, address: ir.Value, kind: ir.Type) -> ir.Value:
-        return self.builder.inttoptr(address, ir.VectorType(kind, LANES).as_pointer())
+        return self.builder.inttoptr(address, ir.VectorType(kind, self.count).as_pointer())
 
     def load(self, address: ir.Value, kind: ir.Type = FLOAT) -> ir.Value:
         """Floats; or integers, all but bytes signed, as floats."""
@@ -50,23 +50,23 @@ class Lanes:
         if kind == FLOAT:
             return value
         widen = self.builder.zext if kind == BYTE else self.builder.sext
-        return self.builder.sitofp(value if kind == WORD else widen(value, WORDS), FLOATS)
+        return self.builder.sitofp(value if kind == WORD else widen(value, self.words), self.floats)
 
     def store(self, value: ir.Value, address: ir.Value, kind: ir.Type = FLOAT) -> None:
         """Floats; or the lower bits of floats near `ANCHOR`."""
         if kind != FLOAT:
-            value = self.builder.trunc(self.builder.bitcast(value, WORDS), ir.VectorType(kind, LANES))
+            value = self.builder.trunc(self.builder.bitcast(value, self.words), ir.VectorType(kind, self.count))
         self.builder.store(value, self._pointer(address, kind), align=1)
 
     def load_rough(self, address: ir.Value) -> ir.Value:
         """Of bfloat16."""
-        bits = self.builder.zext(self.builder.load(self._pointer(address, SHORT), align=1), WORDS)
-        return self.builder.bitcast(self.builder.shl(bits, ir.Constant(WORDS, [16] * LANES)), FLOATS)
+        bits = self.builder.zext(self.builder.load(self._pointer(address, SHORT), align=1), self.words)
+        return self.builder.bitcast(self.builder.shl(bits, ir.Constant(self.words, [16] * self.count)), self.floats)
 
     def store_rough(self, value: ir.Value, address: ir.Value) -> None:
         """As bfloat16, rounded; which way ties go does not matter."""
-        bits = self.builder.add(self.builder.bitcast(value, WORDS), ir.Constant(WORDS, [1 << 15] * LANES))
-        upper = self.builder.trunc(self.builder.lshr(bits, ir.Constant(WORDS, [16] * LANES)), ir.VectorType(SHORT, LANES))
+        bits = self.builder.add(self.builder.bitcast(value, self.words), ir.Constant(self.words, [1 << 15] * self.count))
+        upper = self.builder.trunc(self.builder.lshr(bits, ir.Constant(self.words, [16] * self.count)), self.shorts)
         self.builder.store(upper, self._pointer(address, SHORT), align=1)
 
     def at_least(self, value: ir.Value, least: ir.Value) -> ir.Value:
@@ -75,14 +75,14 @@ class Lanes:
     def same(self, value: ir.Value | float) -> ir.Value:
         """One float in all lanes."""
         if isinstance(value, float):
-            return ir.Constant(FLOATS, [value] * LANES)
-        single = self.builder.insert_element(ir.Constant(FLOATS, ir.Undefined), value, ir.Constant(WORD, 0))
-        return self.builder.shuffle_vector(single, ir.Constant(FLOATS, ir.Undefined), ir.Constant(WORDS, [0] * LANES))
+            return ir.Constant(self.floats, [value] * self.count)
+        single = self.builder.insert_element(ir.Constant(self.floats, ir.Undefined), value, ir.Constant(WORD, 0))
+        return self.builder.shuffle_vector(single, ir.Constant(self.floats, ir.Undefined), ir.Constant(self.words, [0] * self.count))
 
     def scaled(self, value: ir.Value, factor: ir.Value, added: ir.Value) -> ir.Value:
         """value · factor + added."""
-        kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [value, factor, added])
+        kind = ir.FunctionType(self.floats, [self.floats] * 3)
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fmuladd.v{self.count}f32"), [value, factor, added])
 
     def clamped(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         return self.at_least(self.builder.select(self.builder.fcmp_ordered("<", value, high), value, high), low)
@@ -118,11 +118,11 @@ class Lanes:
                 body(*given, *(self.along(first, row.index, stride) for first, (_, _, stride) in zip(firsts, places)))
 
 
-def emitted(write: Callable[..., None], *kinds: Any) -> Any:
-    """A function for compiled loops that `write` writes, of arguments of these types."""
+def emitted(write: Callable[..., None], *kinds: Any, count: int = LANES) -> Any:
+    """A function for compiled loops that `write` writes, of arguments of these types, in so many lanes."""
 
     def emit(context: Any, builder: Builder, _: Any, arguments: Any) -> Any:
-        write(Lanes(builder), *arguments)
+        write(Lanes(builder, count), *arguments)
         return context.get_dummy_value()
 
     return types.void(*kinds), emit
@@ -280,12 +280,12 @@ def deep(_, corner, row, channels, weight, unit, bias, low, count, out, stride):
                 here = lanes.along(first, index, channels)
                 return [lanes.load(lanes.along(here, lanes.number(k), row), BYTE) for k in range(3)]
 
-            known = [cgutils.alloca_once(builder, FLOATS) for _ in range(6)]  # of the columns to the left and in the middle
+            known = [cgutils.alloca_once(builder, lanes.floats) for _ in range(6)]  # of the columns to the left and in the middle
             for place, value in zip(known, column(lanes.number(0)) + column(lanes.number(1))):
                 builder.store(value, place)
             with cgutils.for_range(builder, count) as loop:
                 values = [builder.load(place) for place in known] + column(builder.add(loop.index, lanes.number(2)))
-                total = ir.Constant(FLOATS, [0.0] * LANES)
+                total = lanes.same(0.0)
                 for k, value in enumerate(values):
                     total = lanes.scaled(value, weights[3 * (k % 3) + k // 3], total)
                 for place, value in zip(known, values[3:]):

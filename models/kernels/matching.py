@@ -9,6 +9,7 @@ import numpy as np
 from models.arrays import Array
 from models.kernels import helper, kernel
 from models.kernels.arithmetic import displacement
+from models.kernels.interpolation import between
 from models.kernels.windows import SLACK, window_errors
 from models.vectors import UNIT
 
@@ -21,14 +22,7 @@ OVERLAP = 2
 SPREAD, INHERITED = np.float32(1.6), np.float32(3.0)
 
 
-@helper
-def _byte(total):
-    """total / 4096, to the nearest, ties to even."""
-    value = (total + np.int32(2047) + ((total >> np.int32(12)) & np.int32(1))) >> np.int32(12)
-    return np.uint8(max(np.int32(0), min(np.int32(255), value)))
-
-
-@kernel("void(i8, i8, f4[:,::1], i4[:,::1], i8, u1[:,:,::1])")
+@kernel("void(i8, i8, f4[:,::1], f4[:,::1], i8, u1[:,:,::1])")
 def phases(first: int, last: int, plane: Array, taps: Array, margin: int, out: Array) -> None:
     """Some rows of a plane of 8 bits (H, W) at all quarter-sample positions, with `margin` samples around it: (16, H + 2·margin, W + 2·margin)."""
     height, width = plane.shape
@@ -36,12 +30,12 @@ def phases(first: int, last: int, plane: Array, taps: Array, margin: int, out: A
     count = taps.shape[1]
     before = count // 2 - 1
     top = max(0, min(height - 1, first - margin - before))
-    given = np.empty((max(0, min(height - 1, last - 1 - margin - before + count - 1)) - top + 1, wide + count - 1), np.int32)
+    given = np.empty((max(0, min(height - 1, last - 1 - margin - before + count - 1)) - top + 1, wide + count - 1), np.float32)
     for y in range(len(given)):
         row = given[y]
         for x in range(len(row)):
-            row[x] = np.int32(plane[top + y, max(0, min(width - 1, x - margin - before))])
-    line = np.empty(wide + count - 1, np.int32)
+            row[x] = plane[top + y, max(0, min(width - 1, x - margin - before))]
+    line = np.empty(wide + count - 1, np.float32)
     for i in range(len(taps)):
         for y in range(first, last):
             line[:] = 0
@@ -51,17 +45,7 @@ def phases(first: int, last: int, plane: Array, taps: Array, margin: int, out: A
                     for x in range(len(line)):
                         line[x] += tap * row[x]
             for j in range(len(taps)):
-                to = out[i * len(taps) + j, y]
-                t0, t1, t2, t3, t4, t5, t6, t7 = taps[j, 0], taps[j, 1], taps[j, 2], taps[j, 3], taps[j, 4], taps[j, 5], taps[j, 6], taps[j, 7]
-                if t3 == 64:
-                    for x in range(wide):
-                        to[x] = _byte(np.int32(64) * line[x + 3])
-                else:
-                    for x in range(wide):
-                        to[x] = _byte(
-                            t0 * line[x] + t1 * line[x + 1] + t2 * line[x + 2] + t3 * line[x + 3]
-                            + t4 * line[x + 4] + t5 * line[x + 5] + t6 * line[x + 6] + t7 * line[x + 7]
-                        )  # fmt: skip
+                between(line.ctypes.data, taps[j].ctypes.data, wide, out[i * len(taps) + j, y].ctypes.data)
 
 
 _absolute8, _squares8, _absolute16, _squares16 = (window_errors(size + 2 * OVERLAP, squared) for size in (8, 16) for squared in (False, True))

@@ -17,7 +17,7 @@ from models.presets import PICTURE
 from models.taps import CHROMA_TAPS, LUMA_TAPS
 from models.vectors import REFERENCES
 
-LUMA, CHROMA = (np.array(taps, np.int32) for taps in (LUMA_TAPS, CHROMA_TAPS))
+LUMA, CHROMA = (np.array(taps, np.float32) for taps in (LUMA_TAPS, CHROMA_TAPS))
 
 
 NONE = np.zeros((1, 0, 0), np.float32)
