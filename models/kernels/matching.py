@@ -10,7 +10,7 @@ from models.arrays import Array
 from models.kernels import helper, kernel
 from models.kernels.arithmetic import displacement
 from models.kernels.interpolation import between
-from models.kernels.windows import SLACK, window_errors
+from models.kernels.windows import SLACK, block_errors, window_errors
 from models.vectors import UNIT
 
 MARGIN = 40
@@ -311,31 +311,51 @@ def quarter(plane: Array, around: int, out: Array) -> None:
         line[around + columns :] = line[around + columns - 1]
 
 
+@helper
+def _apart(plane, columns):
+    """Every fourth column side by side, with zeros behind them: (H, W) -> (4, H, columns)."""
+    out = np.zeros((4, len(plane), columns), np.float32)
+    for y in range(len(plane)):
+        for x in range(plane.shape[1]):
+            out[x & 3, y, x >> 2] = plane[y, x]
+    return out
+
+
 @kernel("void(i8, i8, f4[:,::1], f4[:,::1], i8, i4[:,:,::1])")
 def coarse(first: int, last: int, small: Array, past: Array, radius: int, out: Array) -> None:
-    """Full search of some rows of 4×4 blocks (h, w) within `radius`, of pictures at a quarter of the resolution; `past` has as much around it, repeated. Vectors (2, h, w) are in its samples."""
+    """Full search of some rows of 4×4 blocks (h, w) within `radius`, of pictures at a quarter of the resolution; `past` has as much around it, repeated. Vectors (2, h, w) are in its samples.
+
+    The error of a block is the mean of those of the blocks around it, and a quarter of its own.
+    """
     rows, columns = len(small) // 4, small.shape[1] // 4
-    error, least = np.empty((rows, columns), np.float32), np.full((rows, columns), np.inf, np.float32)
-    line = np.empty(small.shape[1], np.float32)
+    wide = (columns + 15) // 16 * 16  # so that loops over columns are whole vectors
+    now, then = _apart(small, wide), _apart(past, wide + (past.shape[1] - small.shape[1] + 7) // 4)
+    error, least = np.zeros((rows + 2, wide + 2), np.float32), np.full((rows, wide), np.inf, np.float32)
+    count, down = np.empty((rows, wide), np.float32), np.zeros(wide + 2, np.float32)
+    for r in range(rows):
+        for c in range(wide):
+            count[r, c] = (min(rows, r + 2) - max(0, r - 1)) * max(1, min(columns, c + 2) - max(0, c - 1))
+    best, sums = np.zeros((rows, wide), np.int32), np.empty(wide, np.float32)
     for dy in range(2 * radius + 1):
         for dx in range(2 * radius + 1):
-            for r in range(max(0, first - 1), min(rows, last + 1)):
-                line[:] = 0
-                for i in range(4):
-                    now, then = small[4 * r + i], past[4 * r + i + dy, dx : dx + small.shape[1]]
-                    for x in range(len(line)):
-                        line[x] += abs(now[x] - then[x])
-                for c in range(columns):
-                    error[r, c] = (line[4 * c] + line[4 * c + 1] + line[4 * c + 2] + line[4 * c + 3]) * np.float32(1 / 16)
             price = np.float32(0.02) * np.float32(abs(dy - radius) + abs(dx - radius))
+            place = np.int32(dy * (2 * radius + 1) + dx)
+            for r in range(max(0, first - 1), min(rows, last + 1)):
+                block_errors(
+                    now[0, 4 * r].ctypes.data, now.strides[0], then[0, 4 * r + dy].ctypes.data, then.strides[0], dx,
+                    now.strides[1], then.strides[1], wide, sums.ctypes.data,
+                )  # fmt: skip
+                error[r + 1, 1 : 1 + columns] = sums[:columns]
             for r in range(first, last):
-                for c in range(columns):
-                    total, count = np.float32(0), 0
-                    for y in range(max(0, r - 1), min(rows, r + 2)):
-                        for x in range(max(0, c - 1), min(columns, c + 2)):
-                            total += error[y, x]
-                            count += 1
-                    cost = total / np.float32(count) + error[r, c] / np.float32(4) + price
-                    if cost < least[r, c]:
-                        least[r, c] = cost
-                        out[0, r, c], out[1, r, c] = dy - radius, dx - radius
+                above, here, below = error[r], error[r + 1], error[r + 2]
+                for c in range(wide + 2):
+                    down[c] = above[c] + here[c] + below[c]
+                left, middle, right, own = down[:wide], down[1 : wide + 1], down[2 : wide + 2], error[r + 1, 1 : wide + 1]
+                low, where, around = least[r], best[r], count[r]
+                for c in range(wide):
+                    cost = (left[c] + middle[c] + right[c]) / around[c] + own[c] / np.float32(4) + price
+                    where[c] = place if cost < low[c] else where[c]
+                    low[c] = cost if cost < low[c] else low[c]
+    for r in range(first, last):
+        for c in range(columns):
+            out[0, r, c], out[1, r, c] = best[r, c] // (2 * radius + 1) - radius, best[r, c] % (2 * radius + 1) - radius

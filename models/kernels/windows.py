@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 
 from models.kernels import written
-from models.kernels.lanes import BYTE, SHORT, WORD
+from models.kernels.lanes import AT, BYTE, LANES, SHORT, WORD, emitted
 
 SLACK = 16
 """Bytes that may be read, but do not count, behind the last of a window."""
@@ -47,3 +47,26 @@ def window_errors(window: int, squared: bool) -> Any:
         return types.int32(types.intp, types.intp, types.intp, types.intp), emit
 
     return total
+
+
+@written
+def block_errors(_, now, now_plane, then, then_plane, right, row, then_row, columns, out):
+    """The mean absolute errors of blocks of 4×4 side by side, of floats of which every fourth column lies side by side, in planes so many bytes apart; the others are read `right` samples further to the right."""
+
+    def write(lanes, now, now_plane, then, then_plane, right, row, then_row, columns, out):
+        builder = lanes.builder
+        places = []
+        for k in range(4):
+            column = builder.add(right, lanes.number(k))
+            other = lanes.along(then, builder.and_(column, lanes.number(3)), then_plane)
+            places.append((lanes.along(now, lanes.number(k), now_plane), lanes.along(other, builder.lshr(column, lanes.number(2)), 4)))
+        with cgutils.for_range(builder, builder.lshr(columns, lanes.number(4))) as loop:
+            step, total = builder.mul(loop.index, lanes.number(4 * LANES)), lanes.same(0.0)
+            for one, other in places:
+                for i in range(4):
+                    a, b = (lanes.load(lanes.along(builder.add(place, step), lanes.number(i), r)) for place, r in ((one, row), (other, then_row)))
+                    error = builder.fsub(a, b)
+                    total = builder.fadd(total, lanes.at_least(error, builder.fsub(lanes.same(0.0), error)))
+            lanes.store(builder.fmul(total, lanes.same(1 / 16)), builder.add(out, step))
+
+    return emitted(write, *[AT] * 9)
