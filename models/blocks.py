@@ -103,6 +103,5 @@ class Stack(nn.Module):
         if self.grid.exact and (compiled := [block.compiled for block in self.blocks if block.compiled]):
             return tensors.stack(x, self.gain.line(rate), self.strength.line(rate), compiled, limit.largest)
         if not self.grid.exact and not torch.is_grad_enabled() and len(x) == 1 and (rough := [block.rough for block in self.blocks if block.rough]):
-            gain, strength = (layer.vector(rate).flatten().numpy() for layer in (self.gain, self.strength))
-            return tensors.rough_stack(x, gain, strength, rough)
+            return tensors.rough_stack(x, self.gain.line(rate), self.strength.line(rate), rough)
         return limit.clamp(x + self.change(x, rate))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.backends import Float32, Int8, choose_backend
 from models.blocks import Block
 from models.entropy import SymbolDecoder, SymbolSink
-from models.exact import Exact, ExactLayer, Narrow, layers
+from models.exact import Exact, ExactLayer, Narrow, RateTable, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -120,10 +120,11 @@ class Codec(nn.Module):
                 module.link()
         for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers, which a search on a GPU uses
             layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
-        if backend is Int8:
-            for name, narrow in layers(self, Narrow):
-                if not is_normative(name):
-                    narrow.prepare_roughly()
+        for name, other in layers(self):  # those that need not be exact
+            if not is_normative(name) and backend is Int8 and isinstance(other, Narrow):
+                other.prepare_roughly()
+            if not is_normative(name) and isinstance(other, RateTable):
+                other.prepare(backend)
         for module in self.modules():
             if isinstance(module, Block):
                 module.compile()
@@ -185,7 +186,7 @@ class Codec(nn.Module):
 
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink, refinement: Refinement | None = None) -> State:
         """Write a keyframe; returns the decoder's state after it."""
-        y = self.intra.analyse(to_features(picture), rate)
+        y = self.intra.analyse(self._features(picture), rate)
         refine = self._refine(refinement, picture, rate, self.floating.intra.decoded) if refinement else None
         return self._keyframe(self.intra.latent.encode(y, None, rate, coder, refine), rate)
 
@@ -207,7 +208,7 @@ class Codec(nn.Module):
         self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
         reference, context = self._predict(state, rate, vectors, refresh)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(reference.device)):  # any y will do, and this one costs no more bits
-            y = self.inter.analyse(to_features(picture), reference, context, rate).float()
+            y = self.inter.analyse(self._features(picture), reference, context, rate).float()
         refine = self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference) if refinement else None
         latent = self.inter.latent.encode(y, context, rate, coder, refine)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
@@ -254,6 +255,7 @@ class Codec(nn.Module):
         return self.inter.grid(warp_context(state.context, vectors))
 
     def _features(self, moved: Planes) -> Tensor:
+        """Of a picture of 8 bits, or one that is moved."""
         return tensors.features(moved) if self._compiled else self.inter.grid(to_features(moved))
 
     @property

@@ -423,6 +423,7 @@ class RateTable(Exact):
         self.prepared: Tensor | None = None  # (64, C, 1, 1)
         self._lines: Array | None = None
 
+    @torch.no_grad()
     def prepare(self, _: Backend) -> None:
         """Compute the vectors of all rate points once and for all."""
         self.prepared, self._lines = self._vector(torch.arange(RATES, device=self.knots.device)), None

@@ -30,6 +30,7 @@ def training_dtype(device: torch.device) -> torch.dtype:
     return max((torch.bfloat16, torch.float32), key=lambda dtype: _convolution_rate(device, dtype, 1))
 
 
+@lru_cache
 def has_matrix_units(device: torch.device) -> bool:
     """Whether a processor multiplies matrices of bfloat16 several times as fast as of float32: has AMX."""
     supported: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)

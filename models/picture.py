@@ -54,6 +54,9 @@ def pad(planes: Planes) -> Planes:
     height, width = planes.y.shape[-2:]
     tall, wide = aligned(height), aligned(width)
 
+    if (tall, wide) == (height, width):
+        return planes
+
     def grow(plane: Tensor, rows: int, columns: int) -> Tensor:
         return F.pad(plane, (0, columns - plane.shape[-1], 0, rows - plane.shape[-2]), mode="replicate")
 

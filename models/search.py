@@ -289,7 +289,7 @@ class Search:
             return self._on_device(current, pictures, previous, rate, pricing, ages)
         rings = np.array(RING, np.int32), np.array(self.plan.ring, np.int32)
         planes, fields = self.references.planes.flatten(0, 1).numpy(), []
-        for k, multiplier in enumerate(lagrangian(rate.double()).tolist()):
+        for k, multiplier in enumerate(lagrangian(point) for point in rate.tolist()):
             luma, newest = (picture[k, 0].float().numpy() for picture in (current, pictures[0]))
             order, past = self.references.order.numpy() * np.int32(len(current)) + np.int32(k), previous[k].contiguous().numpy()
             matching = Matching(luma, newest, planes, order, multiplier, rings)

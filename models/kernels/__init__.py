@@ -8,7 +8,7 @@ What is kept is known by all sources here, and by those that constants come from
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,10 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         return self.compiled(*arguments)
 
-    @property
+    @cached_property
     def compiled(self) -> Function:
         """The function for the processor."""
-        if "made" not in self.__dict__:
-            self.made = self._make()
-        return self.made
+        return self._make()
 
     def _make(self) -> Function:
         try:

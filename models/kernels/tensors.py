@@ -48,7 +48,7 @@ def rows(x: Tensor) -> Array:
 
 def places(x: Tensor) -> Array:
     """(B, C, H, W) -> (B, H, W, C)."""
-    return x.permute(0, 2, 3, 1).contiguous().numpy()
+    return np.ascontiguousarray(x.numpy().transpose(0, 2, 3, 1))
 
 
 def empty(shape: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:

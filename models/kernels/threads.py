@@ -19,6 +19,9 @@ def _pool() -> ThreadPoolExecutor:
 def spread(count: int, part: Callable[[int, int], object], least: int = 1) -> None:
     """Call `part` with the first and last of a range of `count` items, in as many threads as PyTorch uses, for no fewer than `least` at a time."""
     parts = max(1, min(torch.get_num_threads(), count // least))
+    if parts == 1:
+        part(0, count)
+        return
     ends = [count * k // parts for k in range(parts + 1)]
     others = [_pool().submit(part, first, last) for first, last in zip(ends[1:], ends[2:])]
     part(0, ends[1])
