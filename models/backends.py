@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from models.arrays import Array
 from models.kernels import layers, products, tensors
 from models.kernels.lanes import LANES
+from models.kernels.processor import FORM
 
 ACTIVATION = 255
 """The range of activations: they are bytes, from 0 or from -128 on."""
@@ -87,7 +88,7 @@ class Int8(Float32):
     """
 
     def __init__(self, sums: Sums):
-        if products.FORM is None:
+        if FORM is None:
             raise NotImplementedError("this processor has no exact 8-bit products")
         super().__init__(sums)
         self.outputs, self.deep, self.halves = len(sums.weight), sums.groups > 1, sums.stride == 2

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Rough, Sums, WideInt8
-from models.kernels import products
 from models.kernels.lanes import LANES
+from models.kernels.processor import ROUGH
 from models.presets import RATES
 
 STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
@@ -266,7 +266,7 @@ class Narrow(Convolution):
 
     def prepare_roughly(self) -> None:
         """Get the float form ready for use without gradients, when parameters change no more, if the machine is fast at that."""
-        if products.ROUGH and len(self.reads) % LANES == 0:
+        if ROUGH and len(self.reads) % LANES == 0:
             self.rough = Rough(self.weight, self.bias, self.relu, self.stride, self.groups)
 
     @torch.no_grad()

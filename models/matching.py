@@ -9,6 +9,7 @@ import numpy as np
 from models.arrays import Array
 from models.kernels import matching
 from models.kernels.threads import spread
+from models.kernels.windows import SLACK
 from models.plan import RING, STEPS, Plan
 from models.steps import CodedStep
 from models.taps import LUMA_TAPS
@@ -40,7 +41,7 @@ class Matching:
         self.current, self.newest = (np.ascontiguousarray(plane) for plane in (current, newest))
         self.planes, self.order, self.rings = planes, order, rings
         around = matching.OVERLAP
-        self.framed = np.pad(current.astype(np.uint8), ((around, around), (around, around + matching.SLACK)), mode="edge")
+        self.framed = np.pad(current.astype(np.uint8), ((around, around), (around, around + SLACK)), mode="edge")
         self.multiplier = np.float32(multiplier)
 
     def coarse(self, reach: int) -> Array:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.fusion import fused_for_any_shape, fused_on_cpu
-from models.kernels.matching import MARGIN, OVERLAP, SLACK
+from models.kernels.matching import MARGIN, OVERLAP
+from models.kernels.windows import SLACK
 from models.matching import Matching, fill_phases
 from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap

@@ -4,7 +4,7 @@ All of them compute with integers, or with floating point where it is exact, and
 PyTorch, which are what runs on a GPU and in training. Numba compiles each at its first call and keeps the result, beside
 this file where that can be written to, in the user's cache otherwise.
 
-What is kept is known by all sources here, and by those that constants come from.
+What is kept is known by all sources here, by those that constants come from, and by the instructions in use.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,8 @@ from typing import Any
 import numba
 from numba.extending import intrinsic
 
+from models.kernels.processor import FORM
+
 Function = Callable[..., Any]
 
 
@@ -24,7 +26,7 @@ def _version() -> str:
     """Of the sources: Numba itself looks at the file of a function alone."""
     folder = Path(__file__).parent
     sources = sorted(folder.glob("*.py")) + [folder.parent / name for name in ("pyramid.py", "tables.py", "vectors.py")]
-    return sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
+    return sha256(b"".join(source.read_bytes() for source in sources) + str(FORM).encode()).hexdigest()[:8]
 
 
 class Kernel:

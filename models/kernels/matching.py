@@ -10,7 +10,7 @@ from models.arrays import Array
 from models.kernels import helper, kernel
 from models.kernels.arithmetic import displacement
 from models.kernels.interpolation import between
-from models.kernels.windows import SLACK, block_errors, window_errors
+from models.kernels.windows import block_errors, window_errors
 from models.vectors import UNIT
 
 MARGIN = 40

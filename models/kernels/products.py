@@ -2,25 +2,20 @@
 
 A product is a block of ROWS × COLUMNS sums of 32 bits, of unsigned bytes by signed ones. AMX multiplies tiles of 16 × 64
 bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns. Both sum up exactly. See the Intel 64 and IA-32
-Architectures Software Developer's Manual, volume 2 (TDPBUSD, VPDPBUSD), and arch_prctl(2) for the permission to use tiles.
+Architectures Software Developer's Manual, volume 2 (TDPBUSD, TDPBF16PS, VPDPBUSD).
 """
 
-import ctypes
-import os
-import platform
-import sys
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
 
 from models.arrays import Array
 from models.kernels import helper, written
+from models.kernels.processor import FORM
 
 ROWS, COLUMNS, DEPTH = 32, 32, 64
 """Of a product: rows and columns of sums; and what the bytes that are summed up are a multiple of."""
@@ -31,34 +26,6 @@ TILE = 1024
 """Bytes of a tile, and of 16 columns of weights of one depth."""
 
 Builder = Any
-
-
-def _tiles_are_allowed() -> bool:
-    """Ask Linux for tiles: XFEATURE_XTILEDATA by ARCH_REQ_XCOMP_PERM."""
-    try:
-        return bool(ctypes.CDLL(None, use_errno=True).syscall(158, 0x1023, 18) == 0)
-    except (OSError, AttributeError):
-        return False
-
-
-@lru_cache(maxsize=1)
-def best_form() -> str | None:
-    """The fastest form of this machine: "amx", "vnni512", "vnni256", or none."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return None
-    features = get_host_cpu_features()
-    if sys.platform == "linux" and features.get("amx-tile") and features.get("amx-int8") and _tiles_are_allowed():
-        return "amx"
-    if features.get("avx512vnni") and features.get("avx512f"):
-        return "vnni512"
-    return "vnni256" if features.get("avxvnni") or (features.get("avx512vnni") and features.get("avx512vl")) else None
-
-
-FORM = os.environ.get("NVC_PRODUCTS") or best_form()
-"""The form in use."""
-
-ROUGH = FORM == "amx" and bool(get_host_cpu_features().get("amx-bf16"))
-"""Whether there are products of bfloat16 as well, as fast as half as many bytes."""
 
 
 def _number(value: int) -> ir.Constant:
@@ -143,7 +110,7 @@ def _by_words(lanes: int, rows: int) -> Callable[..., None]:
     return emit
 
 
-FORMS: dict[str, Callable[..., None]] = {
+EMITTED: dict[str, Callable[..., None]] = {
     "amx": _tiled("tdpbusd"), "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2), "amx of bfloat16": _tiled("tdpbf16ps")
 }  # fmt: skip
 
@@ -157,7 +124,7 @@ def product_in(form: str | None) -> Any:
     @written
     def product(_, a, stride, weight, depth, out):
         def emit(context, builder, __, arguments):
-            FORMS[form](builder, *arguments)
+            EMITTED[form](builder, *arguments)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 5), emit

@@ -19,6 +19,7 @@ from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
 from models.exact import STREAM_LIMIT
 from models.kernels import Kernel, kernel, matching, tensors, threads
 from models.kernels.matching import MARGIN
+from models.kernels.windows import SLACK
 from models.matching import fill_phases
 from models.motion import Motion
 from models.overlap import Overlap
@@ -249,7 +250,7 @@ def test_errors_of_blocks_are_worth_the_same_bits(texture: Callable[..., Tensor]
     expected = search._errors_at(windows(current[:, 0], 8), where, fields, fields[0], overlap, torch.tensor([multiplier]))[:, 0, 0].numpy()
     planes, order = search.references.planes[:, 0].contiguous().numpy(), search.references.order.numpy()
     around = matching.OVERLAP
-    framed = np.pad(current[0, 0].numpy().astype(np.uint8), ((around, around), (around, around + matching.SLACK)), mode="edge")
+    framed = np.pad(current[0, 0].numpy().astype(np.uint8), ((around, around), (around, around + SLACK)), mode="edge")
     worth, flat = np.empty_like(expected), offered[:, 0].flatten(-2).contiguous().numpy()
     if overlap:
         matching.overlapped_errors(0, len(where), planes, order, framed, overlap.of(vectors[0].numpy()), where.numpy(), flat, rows, columns, np.float32(multiplier), worth)
