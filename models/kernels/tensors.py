@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from models.arrays import Array
 from models.kernels import compensation, layers, passes, pictures, rough
+from models.kernels.processor import FORM
 from models.kernels.products import ROWS
 from models.kernels.threads import spread
 from models.picture import BORDER, Planes
@@ -24,8 +26,14 @@ NONE = np.zeros((1, 0, 0), np.float32)
 NO_LAYER = np.zeros((0, 0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32), np.float32(0)
 NO_ROUGH = np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.float32)
 
-STRIPS = 64
-"""Strips of places that are worth a thread of their own."""
+AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM or "", 1 << 24)
+"""Products that are worth a thread of their own, about 0.2 ms: to wake one takes half as long."""
+
+BLOCKS = 1 << 10
+"""Blocks whose compensation is worth a thread of its own."""
+
+ALONE = 64
+"""Products that take as long as what is done with a sample of a stream."""
 
 AT_ONCE = 1 << 18
 """Samples of a pass that are worth a thread of their own."""
@@ -57,12 +65,13 @@ def empty(shape: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:
     return torch.empty((batch, height, width, channels), dtype=kind).permute(0, 3, 1, 2)
 
 
-def strips(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
-    """Give a kernel its places, in as many threads as are worth it."""
-    if count < 2 * ROWS * STRIPS or torch.get_num_threads() == 1:
+def strips(kernel: Callable[..., None], count: int, products: int, *arguments: Any) -> None:
+    """Give a kernel its places, each of which takes so many products, in as many threads as are worth it."""
+    least = AT_LEAST // (ROWS * products) + 1
+    if count < 2 * ROWS * least or torch.get_num_threads() == 1:
         kernel(0, count, *arguments)
     else:
-        spread(-(-count // ROWS), lambda first, last: kernel(first * ROWS, min(last * ROWS, count), *arguments), STRIPS)
+        spread(-(-count // ROWS), lambda first, last: kernel(first * ROWS, min(last * ROWS, count), *arguments), least)
 
 
 def narrow(parts: Sequence[Tensor], reader: layers.Reader, layer: layers.Layer, channels: int, halves: bool) -> Tensor:
@@ -72,7 +81,7 @@ def narrow(parts: Sequence[Tensor], reader: layers.Reader, layer: layers.Layer, 
     for k in range(batch):
         one, other = ([places(part)[k] for part in parts] + [NONE])[:2]
         made = rows(out[k : k + 1])
-        strips(layers.narrow, len(made), one, other, reader, layer, made)
+        strips(layers.narrow, len(made), layer[0].size, one, other, reader, layer, made)
     return out
 
 
@@ -83,7 +92,7 @@ def wide(parts: Sequence[Tensor], layer: layers.Wide, channels: int, corners: in
     out = empty((batch, channels, scale * height, scale * width))
     for k, made in enumerate(places(out)):
         one, other = ([rows(part[k : k + 1]) for part in parts] + [NONE[0]])[:2]
-        strips(layers.wide, height * width, one, other, layer, corners, made)
+        strips(layers.wide, height * width, layer[0].size, one, other, layer, corners, made)
     return out
 
 
@@ -100,6 +109,11 @@ class BlockLayers:
     expand: layers.Layer
     contract: layers.Layer
 
+    @cached_property
+    def products(self) -> int:
+        """Of each place."""
+        return int(self.narrow[0].size + self.widen[0].size + self.expand[0].size + self.contract[0].size)
+
     def __deepcopy__(self, _: dict[int, Any]) -> "BlockLayers":
         return self  # it never changes
 
@@ -110,12 +124,12 @@ def through_blocks(x: Tensor, gain: Array, blocks: Sequence[BlockLayers], rectif
     half = blocks[0].spatial[0].shape[1]
     stream = np.empty((count, len(blocks[0].first[0])), np.int16)
     inner, other = (np.full((height + 2, width + 2, half), blocks[0].zero, np.uint8) for _ in range(2))
-    strips(layers.enter, count, rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
+    strips(layers.enter, count, blocks[0].narrow[0].size, rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
     for block, following in zip(blocks, [*blocks[1:], None]):
         if following and following.zero != block.zero:
             other[:] = following.zero
         ends = (following.first, following.narrow) if following else ((np.zeros_like(block.first[0]), np.float32(0)), NO_LAYER)
-        strips(layers.block, count, inner, stream, block.spatial, block.widen, block.second, block.expand, block.contract, *ends, other)
+        strips(layers.block, count, block.products, inner, stream, block.spatial, block.widen, block.second, block.expand, block.contract, *ends, other)
         inner, other = other, inner
     return stream
 
@@ -126,7 +140,7 @@ def stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[BlockLayers]
     for k in range(len(x)):
         one, made = x[k : k + 1], rows(out[k : k + 1])
         stream = through_blocks(one, gain, blocks)
-        strips(layers.leave, len(stream), rows(one), stream, gain, strength, np.float32(limit), made)
+        strips(layers.leave, len(stream), ALONE * x.shape[1], rows(one), stream, gain, strength, np.float32(limit), made)
     return out
 
 
@@ -137,7 +151,7 @@ def rough_narrow(parts: Sequence[Tensor], relu: bool, layer: rough.Layer, channe
     least = np.float32(0) if relu else rough.ANY
     for k in range(batch):
         given, made = tuple([*(places(part)[k] for part in parts), *[NONE] * 4][:4]), rows(out[k : k + 1])
-        strips(rough.narrow, len(made), given, least, layer, made)
+        strips(rough.narrow, len(made), layer[0].nbytes, given, least, layer, made)
     return out
 
 
@@ -151,6 +165,11 @@ class RoughBlock:
     expand: rough.Layer
     contract: rough.Layer
 
+    @cached_property
+    def products(self) -> int:
+        """Of each place, as `BlockLayers.products`."""
+        return int(self.narrow[0].nbytes + self.widen[0].nbytes + self.expand[0].nbytes + self.contract[0].nbytes)
+
 
 def rough_stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Tensor:
     """`stack` in bfloat16."""
@@ -158,12 +177,12 @@ def rough_stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[RoughB
     for k in range(len(x)):
         given, made, stream = rows(x[k : k + 1]), rows(out[k : k + 1]), np.empty((count, channels), np.float32)
         inner, other = (np.zeros((height + 2, width + 2, blocks[0].spatial[0].shape[1]), np.uint16) for _ in range(2))
-        strips(rough.enter, count, given, gain, blocks[0].narrow, stream, inner)
+        strips(rough.enter, count, blocks[0].narrow[0].nbytes, given, gain, blocks[0].narrow, stream, inner)
         for block, following in zip(blocks, [*blocks[1:], None]):
             narrow = following.narrow if following else NO_ROUGH
-            strips(rough.block, count, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
+            strips(rough.block, count, block.products, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
             inner, other = other, inner
-        strips(rough.leave, count, given, stream, gain, strength, made)
+        strips(rough.leave, count, ALONE * channels, given, stream, gain, strength, made)
     return out
 
 
@@ -247,7 +266,7 @@ def compensate(references: Sequence[tuple[Tensor, Tensor]], vectors: Tensor) -> 
             compensation.luma(first, last, *one)
             compensation.chroma(first, last, *two)
 
-        spread(rows + 2, some, 8)
+        spread(rows + 2, some, BLOCKS // columns + 1)
     return Planes(y, uv[:, :1], uv[:, 1:])
 
 
@@ -261,7 +280,7 @@ def compensate_luma(references: Sequence[Tensor], vectors: Tensor) -> Tensor:
         def some(first: int, last: int, rest: tuple[Any, ...] = rest) -> None:
             compensation.luma(first, last, *rest)
 
-        spread(rows + 2, some, 8)
+        spread(rows + 2, some, BLOCKS // columns + 1)
     return y
 
 
