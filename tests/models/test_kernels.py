@@ -17,7 +17,7 @@ from models import kernels, warp
 from models.codec import Codec
 from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
 from models.exact import STREAM_LIMIT
-from models.kernels import Kernel, kernel, matching, tensors, threads
+from models.kernels import Kernel, kernel, matching, processor, products, tensors, threads
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
 from models.matching import fill_phases
@@ -94,6 +94,45 @@ def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: 
         ])  # fmt: skip
     for k, (a, b) in enumerate(zip(*results)):
         assert torch.equal(a, b), k
+
+
+@pytest.mark.parametrize("form", processor.FORMS)
+def test_products_in_all_forms_of_this_machine(form: str) -> None:
+    """The largest numbers among them."""
+    if form not in processor.forms() or (form == "amx" and processor.FORM != "amx"):
+        pytest.skip("this processor does not have it")
+    product, begin, end = products.product_in(form), products.begin, products.end
+
+    @numba.njit
+    def multiply(a, weight, out):  # type: ignore[no-untyped-def]
+        begin()
+        for g in range(len(weight)):
+            product(a.ctypes.data, a.shape[1], weight[g].ctypes.data, weight.shape[1], out[g].ctypes.data)
+        end()
+
+    random = np.random.default_rng(1)
+    for depth, outputs in ((64, 32), (192, 64)):
+        a = random.choice(np.array([0, 255, 254, 1, 77], np.uint8), (products.ROWS, depth))
+        weight = random.choice(np.array([-127, 127, 126, 1, 0], np.int8), (outputs, depth))
+        out = np.zeros((outputs // products.COLUMNS, products.ROWS, products.COLUMNS), np.int32)
+        multiply(a, products.packed(weight), out)
+        assert np.array_equal(np.concatenate(list(out), 1), a.astype(np.int32) @ weight.T.astype(np.int32))
+
+
+def test_what_need_not_be_exact_is_close(codecs: tuple[Codec, Codec]) -> None:
+    """By bfloat16, to what float32 gives: layers of several inputs, those that halve the resolution, and stacks."""
+    fast, plain = codecs
+    if not processor.ROUGH:
+        pytest.skip("this machine has no products of bfloat16")
+    picture, reference, context = (stream(1, 96, 18, 10, seed=seed, largest=1000) for seed in range(3))
+    both = Planes(*(plane.round() for plane in vars(noise(144, 80)).values()))
+    for results in zip(*(
+        (codec.inter.analyse(picture, reference, context, RATE), codec.intra.analyse(picture, RATE), codec.inter.latent.hyper(stream(1, 384, 9, 5), RATE),
+         codec.enhancer(both, context, both, RATE, RATE).y) for codec in codecs
+    )):  # fmt: skip
+        rough, exact = results
+        assert 0 < (rough - exact).square().mean().sqrt() < 0.01 * exact.square().mean().sqrt()
+    assert fast.inter.join.rough and not plain.inter.join.rough
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -1,0 +1,46 @@
+"""What the processor has instructions for."""
+
+import ctypes
+import os
+import platform
+import sys
+
+from llvmlite.binding import get_host_cpu_features
+
+FORMS = ("amx", "vnni512", "vnni256", "avx2")
+"""Of products of bytes, the fastest first."""
+
+
+def _tiles_are_allowed() -> bool:
+    """Ask Linux for tiles: XFEATURE_XTILEDATA by ARCH_REQ_XCOMP_PERM; see arch_prctl(2)."""
+    try:
+        return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def forms() -> tuple[str, ...]:
+    """Those that this processor has."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ()
+    has = get_host_cpu_features()
+    known = {
+        "amx": has.get("amx-tile") and has.get("amx-int8") and sys.platform == "linux" and _tiles_are_allowed(),
+        "vnni512": has.get("avx512vnni") and has.get("avx512f"),
+        "vnni256": has.get("avxvnni") or (has.get("avx512vnni") and has.get("avx512vl")),
+        "avx2": has.get("avx2") and has.get("fma"),
+    }
+    return tuple(form for form in FORMS if known[form])
+
+
+def _chosen() -> str | None:
+    having = forms()
+    wanted = os.environ.get("NVC_PRODUCTS")  # to try the others
+    return wanted if wanted in having else next(iter(having), None)
+
+
+FORM = _chosen()
+"""The form in use, if there is one."""
+
+ROUGH = FORM == "amx" and bool(get_host_cpu_features().get("amx-bf16"))
+"""Whether there are products of bfloat16 as well, as fast as those of twice as many bytes."""
