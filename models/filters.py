@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,12 +10,15 @@ from torch.nn import functional as F
 from models.blocks import Stack
 from models.exact import Narrow, RateGain
 from models.fusion import fused
+from models.kernels import tensors
 from models.picture import Planes, to_features, to_planes
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 
 LUMA_RING = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 CHROMA_RING = LUMA_RING[:4]
 """Neighbours of a sample that a kernel weighs, rows down and columns to the right; each stands for the one opposite as well."""
+
+RINGS = tuple(np.array(ring) for ring in (LUMA_RING, CHROMA_RING, CHROMA_RING))
 
 REACH = 2
 """The largest of them."""
@@ -65,13 +69,19 @@ class Enhancer(nn.Module):
             following: the next picture, moved to where this one's content is.
             rate, following_rate: rate points of the picture and of the next one, (B,): which of them is the better.
         """
-        features = to_features(picture)
-        change = to_features(following) - features
+        compiled = self.enter.rough is not None and not torch.is_grad_enabled() and len(rate) == 1
+        features = tensors.features(picture) if compiled else to_features(picture)
+        change = (tensors.features(following) if compiled else to_features(following)) - features
         better = (following_rate - rate)[:, None, None, None] / 8
         inputs = (features, context, 4 * change, 4 * change * better)
         x = self.stack(self.enter(*(tensor.to(context.dtype) for tensor in inputs)), rate)
         # Corrections are as large as the errors: their scale is given, so that one rate does not learn at another's cost.
         size = LAMBDA_RATIO ** ((rate - RATES) / 32)
+        if compiled:
+            limits = self.limit.line(rate).tolist()
+            return tensors.enhanced(
+                picture, (features, self.leave(x), self.trust(x), change), self.kernels(x), RINGS, float(size), CHANGE_LIMIT, (*limits, limits[1])
+            )  # fmt: skip
         believed = self.trust(x).float() / 4 * change.clamp(-CHANGE_LIMIT, CHANGE_LIMIT)
         moved = to_planes(features + self.leave(x).float() * size[:, None, None, None] + believed)
         luma, *chroma = (self.kernels(x).float() / 8).split((len(LUMA_RING), len(CHROMA_RING), len(CHROMA_RING)), 1)

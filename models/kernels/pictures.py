@@ -63,6 +63,59 @@ def released(residual: Array, detail: Array, reference: Array, release: Array, y
         _shuffle(samples, 4, 80, v, r)
 
 
+@kernel("void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4, f4, f4[:,::1], f4[:,::1], f4[:,::1])")
+def corrected(features: Array, leave: Array, trust: Array, change: Array, size: float, limit: float, y: Array, u: Array, v: Array) -> None:
+    """A picture as `models.filters.Enhancer` corrects it, not rounded: by `leave` in units of `size`, and what is trusted of the change to the next, of which no more than `limit` is believed."""
+    rows, columns, channels = features.shape
+    samples = np.empty((columns, channels), np.float32)
+    for r in range(rows):
+        for c in range(columns):
+            given, moved, part, other, sample = features[r, c], leave[r, c], trust[r, c], change[r, c], samples[c]
+            for k in range(channels):
+                believed = part[k] * np.float32(1 / 4) * min(max(other[k], -limit), limit)
+                sample[k] = given[k] + moved[k] * size + believed
+        _arrange(samples, 8, 0, y, r)
+        _arrange(samples, 4, 64, u, r)
+        _arrange(samples, 4, 80, v, r)
+
+
+@helper
+def _arrange(samples, side, first, plane, row):
+    for i in range(side):
+        line = plane[row * side + i]
+        for c in range(len(samples)):
+            given, block = samples[c, first + i * side : first + (i + 1) * side], line[c * side : (c + 1) * side]
+            for j in range(side):
+                block[j] = given[j] * np.float32(256) + np.float32(128)
+
+
+@kernel("void(f4[:,::1], f4[:,:,::1], i8, i8[:,::1], f4, f4[:,::1])")
+def smooth(plane: Array, kernels: Array, first: int, ring: Array, limit: float, out: Array) -> None:
+    """`models.filters.smoothing` of a plane (H, W), added to `out`, by kernels (h, w, K) in units of 1/8, from one of them on."""
+    height, width = plane.shape
+    side, reach = height // len(kernels), 2
+    wide = np.empty((height + 2 * reach, width + 2 * reach), np.float32)
+    for y in range(len(wide)):
+        given, line = plane[max(0, min(height - 1, y - reach))], wide[y]
+        line[reach : reach + width] = given
+        line[:reach] = given[0]
+        line[reach + width :] = given[width - 1]
+    weights = np.empty((len(ring), width), np.float32)
+    for y in range(height):
+        if y % side == 0:
+            for k in range(len(ring)):
+                for x in range(width):
+                    weights[k, x] = kernels[y // side, x // side, first + k] * np.float32(1 / 8)
+        middle, total = wide[y + reach, reach : reach + width], out[y]
+        for k in range(len(ring)):
+            down, right, weight = ring[k, 0], ring[k, 1], weights[k]
+            after = wide[y + reach + down, reach + right : reach + right + width]
+            before = wide[y + reach - down, reach - right : reach - right + width]
+            for x in range(width):
+                one, other = after[x] - middle[x], before[x] - middle[x]
+                total[x] += weight[x] * (min(max(one, -limit), limit) + min(max(other, -limit), limit))
+
+
 @kernel("void(f4[:,::1], i8, u1[:,::1])")
 def bordered(plane: Array, border: int, out: Array) -> None:
     """A plane of 8 bits with its border repeated: (H, W) -> (H + 2·border, W + 2·border)."""

@@ -218,6 +218,19 @@ def released(residual: Tensor, detail: Tensor, reference: Tensor, release: Tenso
     return planes
 
 
+def enhanced(
+    picture: Planes, parts: Sequence[Tensor], kernels: Tensor, rings: Sequence[Array], size: float, limit: float, limits: Sequence[float]
+) -> Planes:
+    """The end of `models.filters.Enhancer`, of one picture: what `parts` make of it (`pictures.corrected`), and smoothing by kernels of luma, u and v, with their rings and limits."""
+    planes = _planes(parts[0])
+    pictures.corrected(*(places(part)[0] for part in parts), size, limit, *(plane[0] for plane in _flat(planes)))
+    first = 0
+    for given, made, ring, most in zip(_flat(picture), _flat(planes), rings, limits):
+        pictures.smooth(given[0], places(kernels)[0], first, ring, most, made[0])
+        first += len(ring)
+    return planes
+
+
 def rounded_planes(samples: Tensor) -> Planes:
     """`to_planes`, rounded."""
     planes = _planes(samples)
