@@ -6,7 +6,7 @@ the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-b
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
