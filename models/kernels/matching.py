@@ -63,18 +63,28 @@ def _start(shape, order, block, overlap, r, c, dy, dx, age):
 
 
 @helper
-def _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough):
-    """Bits that the errors of a block are worth."""
+def _errors_of(flat, shape, order, current, block, r, c, dy, dx, age, rough):
+    """The weighted sum of the errors of a block's window."""
     one, row = flat.ctypes.data + _start(shape, order, block, OVERLAP, r, c, dy, dx, age), current.shape[1]
     other, wide = current.ctypes.data + r * block * row + c * block, shape[3]
-    area = np.float32(block * block)
     if block == 8:
-        total = _absolute8(one, wide, other, row) if rough else _squares8(one, wide, other, row)
-    else:
-        total = _absolute16(one, wide, other, row) if rough else _squares16(one, wide, other, row)
+        return _absolute8(one, wide, other, row) if rough else _squares8(one, wide, other, row)
+    return _absolute16(one, wide, other, row) if rough else _squares16(one, wide, other, row)
+
+
+@helper
+def _worth_of(total, block, multiplier, rough):
+    """Bits that such a sum is worth."""
+    area = np.float32(block * block)
     mean = np.float32(total) / np.float32(64) / area
     variance = SPREAD * mean * mean if rough else mean
     return INHERITED * area / np.float32(2) * np.log2(np.float32(1) + np.float32(2 * 0.6931471805599453) * multiplier * variance)
+
+
+@helper
+def _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough):
+    """Bits that the errors of a block are worth."""
+    return _worth_of(_errors_of(flat, shape, order, current, block, r, c, dy, dx, age, rough), block, multiplier, rough)
 
 
 @helper
@@ -141,7 +151,7 @@ def refine(
                 for k in range(3):
                     offered[count, k] = extra[e, k, r, c]
                 count += 1
-            best, cost = 0, np.float32(np.inf)
+            best, cost, vector, least = 0, np.float32(np.inf), np.float32(np.inf), np.int32(0x7FFFFFFF)
             for k in range(count):
                 dy, dx, age = offered[k, 0], offered[k, 1], offered[k, 2]
                 known = False
@@ -150,9 +160,11 @@ def refine(
                 if not known:
                     bits = _guess(dy - displacement(vy, age), dx - displacement(vx, age), age - mid, logarithms)
                     if bits < cost:
-                        bits += _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough)
-                    if bits < cost:
-                        best, cost = k, bits
+                        total = _errors_of(flat, shape, order, current, block, r, c, dy, dx, age, rough)
+                        if bits < vector or total < least:  # what is worse in both needs no logarithm
+                            both = bits + _worth_of(total, block, multiplier, rough)
+                            if both < cost:
+                                best, cost, vector, least = k, both, bits, total
             y, x, age = offered[best, 0], offered[best, 1], offered[best, 2]
             middle_y, middle_x = displacement(vy, age), displacement(vx, age)
             for step in steps:
@@ -161,9 +173,11 @@ def refine(
                     dy, dx = top + ring[m, 0] * step, left + ring[m, 1] * step
                     bits = _guess(dy - middle_y, dx - middle_x, age - mid, logarithms)
                     if bits < cost:
-                        bits += _worth(flat, shape, order, current, block, r, c, dy, dx, age, multiplier, rough)
-                    if bits < cost:
-                        y, x, cost = dy, dx, bits
+                        total = _errors_of(flat, shape, order, current, block, r, c, dy, dx, age, rough)
+                        if bits < vector or total < least:
+                            both = bits + _worth_of(total, block, multiplier, rough)
+                            if both < cost:
+                                y, x, cost, vector, least = dy, dx, both, bits, total
             out[0, r, c], out[1, r, c], out[2, r, c] = y, x, age
 
 
