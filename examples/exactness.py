@@ -3,8 +3,8 @@
     python examples/exactness.py CLIP... --frames 16 --qps 1,3,6
 
 Streams written under default settings are decoded under every setting, and streams written under every setting are
-decoded under the default. PyTorch and oneDNN read their settings when they start, so each setting has a process of its
-own. The exit code is 1 if any picture differs.
+decoded under the default. PyTorch, oneDNN and nvc read their settings when they start, so each setting has a process of
+its own. Instructions that the processor lacks are replaced by the best that it has. The exit code is 1 if any picture differs.
 """
 
 import hashlib
@@ -19,9 +19,11 @@ from pathlib import Path
 import click
 
 INSTRUCTIONS = {
-    "SSE4.1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
-    "AVX2": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "AVX-512": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "float32, SSE4.1": {"NVC_BACKEND": "float32", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "float32, AVX-512": {"NVC_BACKEND": "float32", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "AVX2": {"NVC_PRODUCTS": "avx2"},
+    "AVX-VNNI": {"NVC_PRODUCTS": "vnni256"},
+    "AVX-512 VNNI": {"NVC_PRODUCTS": "vnni512"},
     "unset": {},
 }
 DEFAULT = ("unset", "2", "cpu")

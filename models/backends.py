@@ -1,7 +1,7 @@
 """Convolutions of small integers, exactly, by what the machine is fast at.
 
 All backends give the same numbers. `Float32` runs everywhere: every sum stays below 2^24, where float32 is exact whatever
-the order of additions. `Int8` is for x86 processors with VNNI or AMX, whose 8-bit products are summed in 32-bit integers.
+the order of additions. `Int8` is for x86 processors with AMX, VNNI or AVX2, which sum up products of bytes in 32-bit integers.
 """
 
 import os
