@@ -1,10 +1,12 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from models.arrays import Array
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
 from models.kernels import tensors
@@ -101,7 +103,12 @@ class Stack(nn.Module):
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
         if self.grid.exact and (compiled := [block.compiled for block in self.blocks if block.compiled]):
-            return tensors.stack(x, self.gain.line(rate), self.strength.line(rate), compiled, limit.largest)
-        if not self.grid.exact and not torch.is_grad_enabled() and len(x) == 1 and (rough := [block.rough for block in self.blocks if block.rough]):
-            return tensors.rough_stack(x, self.gain.line(rate), self.strength.line(rate), rough)
+            return self._by_sample(x, rate, lambda x, gain, strength: tensors.stack(x, gain, strength, compiled, limit.largest))
+        if not self.grid.exact and not torch.is_grad_enabled() and (rough := [block.rough for block in self.blocks if block.rough]):
+            return self._by_sample(x, rate, lambda x, gain, strength: tensors.rough_stack(x, gain, strength, rough))
         return limit.clamp(x + self.change(x, rate))
+
+    def _by_sample(self, x: Tensor, rate: Tensor, compiled: Callable[[Tensor, Array, Array], Tensor]) -> Tensor:
+        """In compiled loops, which take one sample with its gains and strengths."""
+        made = [compiled(x[k : k + 1], self.gain.line(rate[k : k + 1]), self.strength.line(rate[k : k + 1])) for k in range(len(x))]
+        return made[0] if len(made) == 1 else torch.cat(made)

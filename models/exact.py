@@ -218,7 +218,7 @@ class Narrow(Convolution):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """In float, or exactly: float32 multiples of 2^-fraction; prepared layers hand on what their reader sums up. Inputs may come in parts that lie side by side."""
-        if self.rough and not self.exact and not torch.is_grad_enabled():
+        if self.rough and self.groups == 1 and not self.exact and not torch.is_grad_enabled():
             return self.rough((x, *others))
         if others:
             x = torch.cat([x, *others], 1)

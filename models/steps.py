@@ -13,11 +13,16 @@ import numpy as np
 from models.arrays import Array
 from models.entropy import TOO_MANY, SymbolDecoder, SymbolSink
 from models.kernels import coding
+from models.kernels.threads import spread
 from models.pyramid import NEAR, Cells, order
 from models.tables import load
 
 MOST_SYMBOLS = 1 + NEAR + 3
 """The most symbols of a vector."""
+
+
+LEAST = 1 << 10
+"""Vectors that are worth a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class CodedStep:
         self.distinct, self.tables = np.empty((NEAR, count), np.bool_), np.empty((MOST_SYMBOLS, count), np.int32)
         place = field, past, cells.where, cells.around, *self._place
         if estimate:
-            coding.foretell(*place, estimate.side, estimate.quality, *estimate.layers, self.tables)
+            rest = *place, estimate.side, estimate.quality, *estimate.layers, self.tables
+            spread(count, lambda first, last: coding.foretell(first, last, *rest), LEAST)
         else:
             coding.surround(*place)
 

@@ -89,11 +89,11 @@ def _layer(x, scale, low, weight, bias, a, total):
 
 
 @helper
-def _surround(field, past, where, around, near, middle, base, distinct):
+def _surround(first, last, field, past, where, around, near, middle, base, distinct):
     """See `surround`."""
     count = len(where)
     speeds = np.empty((3, NEAR), np.int64)
-    for n in range(count):
+    for n in range(first, last):
         for k in range(NEAR):
             for c in range(3):
                 near[k, c, n] = field[c, around[k * count + n]] if len(around) and k < NEAR - 1 else past[c, where[n]]
@@ -139,26 +139,26 @@ def surround(field: Array, past: Array, where: Array, around: Array, near: Array
         base: with the predicted vectors, (3, n).
         distinct: with where each of `near` is none before it and not the prediction, (NEAR, n).
     """
-    _surround(field, past, where, around, near, middle, base, distinct)
+    _surround(0, len(where), field, past, where, around, near, middle, base, distinct)
 
 
-@kernel(f"void({_FIELD}, {_CELLS}, {_PLACE}, f4[:,::1], f4, {_LAYER}, {_LAYER}, {_LAYER}, i4[:,::1])")
+@kernel(f"void(i8, i8, {_FIELD}, {_CELLS}, {_PLACE}, f4[:,::1], f4, {_LAYER}, {_LAYER}, {_LAYER}, i4[:,::1])")
 def foretell(
-    field: Array, past: Array, where: Array, around: Array, near: Array, middle: Array, base: Array, distinct: Array, side: Array, quality: float,
+    first: int, last: int, field: Array, past: Array, where: Array, around: Array, near: Array, middle: Array, base: Array, distinct: Array, side: Array, quality: float,
     scale1: Array, low1: int, weight1: Array, bias1: Array, scale2: Array, low2: int, weight2: Array, bias2: Array,
     scale3: Array, low3: int, weight3: Array, bias3: Array, tables: Array,
 ) -> None:  # fmt: skip
-    """`surround`, and which tables the symbols of the vectors have: the flags and the difference, (1 + NEAR + 3, n).
+    """`surround` of some vectors, and which tables their symbols have: the flags and the difference, (1 + NEAR + 3, n).
 
     Args:
         side: what the estimator sees of the context, (blocks, SIDE).
         quality: the rate point, from -1/2 to 1/2.
         scale1 and so on: the three layers of the estimator.
     """
-    _surround(field, past, where, around, near, middle, base, distinct)
+    _surround(first, last, field, past, where, around, near, middle, base, distinct)
     widest = max(len(scale1), len(bias1), len(bias2), len(bias3))
     x, a, total = np.empty(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32)
-    for n in range(len(where)):
+    for n in range(first, last):
         age = middle[2, n]
         for k in range(NEAR):
             unit = UNIT // (near[k, 2, n] + 1)

@@ -9,9 +9,9 @@ from models.vectors import UNIT
 
 
 @helper
-def _unshuffle(plane, side, first, out):
-    rows, columns = out.shape[:2]
-    for r in range(rows):
+def _unshuffle(plane, side, first, begin, end, out):
+    columns = out.shape[1]
+    for r in range(begin, end):
         for i in range(side):
             samples = plane[r * side + i]
             for c in range(columns):
@@ -20,12 +20,12 @@ def _unshuffle(plane, side, first, out):
                     line[j] = grid((block[j] - np.float32(128)) * np.float32(1 / 256))
 
 
-@kernel("void(f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])")
-def features(y: Array, u: Array, v: Array, out: Array) -> None:
-    """`models.picture.to_features`, rounded to a stream tensor; a plane's samples of a block lie side by side."""
-    _unshuffle(y, 8, 0, out)
-    _unshuffle(u, 4, 64, out)
-    _unshuffle(v, 4, 80, out)
+@kernel("void(i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[:,:,::1])")
+def features(first: int, last: int, y: Array, u: Array, v: Array, out: Array) -> None:
+    """Some rows of `models.picture.to_features`, rounded to a stream tensor; a plane's samples of a block lie side by side."""
+    _unshuffle(y, 8, 0, first, last, out)
+    _unshuffle(u, 4, 64, first, last, out)
+    _unshuffle(v, 4, 80, first, last, out)
 
 
 @helper
@@ -47,12 +47,12 @@ def planes(samples: Array, y: Array, u: Array, v: Array) -> None:
         _shuffle(samples[r], 4, 80, v, r)
 
 
-@kernel("void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
-def released(residual: Array, detail: Array, reference: Array, release: Array, y: Array, u: Array, v: Array) -> None:
-    """A picture of 8 bits: the residual and the detail on the reference, of which parts are let go."""
-    rows, columns, channels = residual.shape
+@kernel("void(i8, i8, f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
+def released(first: int, last: int, residual: Array, detail: Array, reference: Array, release: Array, y: Array, u: Array, v: Array) -> None:
+    """Some rows of a picture of 8 bits: the residual and the detail on the reference, of which parts are let go."""
+    _, columns, channels = residual.shape
     samples = np.empty((columns, channels), np.float32)
-    for r in range(rows):
+    for r in range(first, last):
         for c in range(columns):
             a, b, old, part, sample = residual[r, c], detail[r, c], reference[r, c], release[r, c], samples[c]
             for k in range(channels):
@@ -132,11 +132,11 @@ def bordered(plane: Array, border: int, out: Array) -> None:
         out[border + height + y] = out[border + height - 1]
 
 
-@kernel("void(f4[:,:,::1], i4[:,:,::1], f4[:,:,::1])")
-def warp(context: Array, vectors: Array, out: Array) -> None:
-    """`models.warp.warp_context`, rounded to a stream tensor: (H, W, C) by vectors (3, H, W)."""
+@kernel("void(i8, i8, f4[:,:,::1], i4[:,:,::1], f4[:,:,::1])")
+def warp(first: int, last: int, context: Array, vectors: Array, out: Array) -> None:
+    """Some rows of `models.warp.warp_context`, rounded to a stream tensor: (H, W, C) by vectors (3, H, W)."""
     rows, columns, channels = context.shape
-    for r in range(rows):
+    for r in range(first, last):
         for c in range(columns):
             speed = UNIT // (vectors[2, r, c] + 1)
             dy, dx = displacement(vectors[0, r, c] * speed, 0), displacement(vectors[1, r, c] * speed, 0)

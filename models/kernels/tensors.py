@@ -30,10 +30,10 @@ AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM or 
 """Products that are worth a thread of their own, about 0.2 ms: to wake one takes half as long."""
 
 BLOCKS = 1 << 10
-"""Blocks whose compensation is worth a thread of its own."""
+"""Blocks of a picture that are worth a thread of their own."""
 
-ALONE = 64
-"""Products that take as long as what is done with a sample of a stream."""
+ALONE = 1 << 8
+"""Products that take as long as what is done with a sample of a stream by itself."""
 
 AT_ONCE = 1 << 18
 """Samples of a pass that are worth a thread of their own."""
@@ -47,6 +47,11 @@ def _pass(kernel: Callable[..., None], *arguments: Any) -> None:
     else:
         cut = [isinstance(x, np.ndarray) and x.ndim == 2 for x in arguments]
         spread(count, lambda first, last: kernel(*(x[first:last] if c else x for x, c in zip(arguments, cut))), max(1, AT_ONCE // channels))
+
+
+def _by_rows(kernel: Callable[..., None], shape: tuple[int, ...], *arguments: Any) -> None:
+    """Give a kernel the rows of blocks of a picture (H, W, C), in as many threads as are worth it."""
+    spread(shape[0], lambda first, last: kernel(first, last, *arguments), BLOCKS // shape[1] + 1)
 
 
 def rows(x: Tensor) -> Array:
@@ -124,7 +129,7 @@ def through_blocks(x: Tensor, gain: Array, blocks: Sequence[BlockLayers], rectif
     half = blocks[0].spatial[0].shape[1]
     stream = np.empty((count, len(blocks[0].first[0])), np.int16)
     inner, other = (np.full((height + 2, width + 2, half), blocks[0].zero, np.uint8) for _ in range(2))
-    strips(layers.enter, count, blocks[0].narrow[0].size, rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
+    strips(layers.enter, count, blocks[0].narrow[0].size + ALONE * x.shape[1], rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
     for block, following in zip(blocks, [*blocks[1:], None]):
         if following and following.zero != block.zero:
             other[:] = following.zero
@@ -135,12 +140,9 @@ def through_blocks(x: Tensor, gain: Array, blocks: Sequence[BlockLayers], rectif
 
 
 def stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[BlockLayers], limit: float) -> Tensor:
-    """x plus what blocks change of x by its gains (C,), by their strength (C,): see `models.blocks.Stack`; (B, C, H, W)."""
-    out = empty(x.shape)
-    for k in range(len(x)):
-        one, made = x[k : k + 1], rows(out[k : k + 1])
-        stream = through_blocks(one, gain, blocks)
-        strips(layers.leave, len(stream), ALONE * x.shape[1], rows(one), stream, gain, strength, np.float32(limit), made)
+    """x plus what blocks change of x by its gains (C,), by their strength (C,): see `models.blocks.Stack`; (1, C, H, W)."""
+    out, stream = empty(x.shape), through_blocks(x, gain, blocks)
+    strips(layers.leave, len(stream), ALONE * x.shape[1], rows(x), stream, gain, strength, np.float32(limit), rows(out))
     return out
 
 
@@ -174,15 +176,14 @@ class RoughBlock:
 def rough_stack(x: Tensor, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Tensor:
     """`stack` in bfloat16."""
     out, (_, channels, height, width), count = empty(x.shape), x.shape, x.shape[2] * x.shape[3]
-    for k in range(len(x)):
-        given, made, stream = rows(x[k : k + 1]), rows(out[k : k + 1]), np.empty((count, channels), np.float32)
-        inner, other = (np.zeros((height + 2, width + 2, blocks[0].spatial[0].shape[1]), np.uint16) for _ in range(2))
-        strips(rough.enter, count, blocks[0].narrow[0].nbytes, given, gain, blocks[0].narrow, stream, inner)
-        for block, following in zip(blocks, [*blocks[1:], None]):
-            narrow = following.narrow if following else NO_ROUGH
-            strips(rough.block, count, block.products, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
-            inner, other = other, inner
-        strips(rough.leave, count, ALONE * channels, given, stream, gain, strength, made)
+    given, stream = rows(x), np.empty((count, channels), np.float32)
+    inner, other = (np.zeros((height + 2, width + 2, blocks[0].spatial[0].shape[1]), np.uint16) for _ in range(2))
+    strips(rough.enter, count, blocks[0].narrow[0].nbytes + ALONE * channels, given, gain, blocks[0].narrow, stream, inner)
+    for block, following in zip(blocks, [*blocks[1:], None]):
+        narrow = following.narrow if following else NO_ROUGH
+        strips(rough.block, count, block.products, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
+        inner, other = other, inner
+    strips(rough.leave, count, ALONE * channels, given, stream, gain, strength, rows(out))
     return out
 
 
@@ -206,7 +207,7 @@ def features(planes: Planes) -> Tensor:
     batch, _, height, width = planes.y.shape
     out = empty((batch, PICTURE, height // 8, width // 8))
     for *given, made in zip(*_flat(planes), places(out)):
-        pictures.features(*given, made)
+        _by_rows(pictures.features, made.shape, *given, made)
     return out
 
 
@@ -214,7 +215,7 @@ def released(residual: Tensor, detail: Tensor, reference: Tensor, release: Tenso
     """`pictures.released` as planes."""
     planes = _planes(residual)
     for arrays in zip(*(places(x) for x in (residual, detail, reference, release)), *_flat(planes)):
-        pictures.released(*arrays)
+        _by_rows(pictures.released, arrays[0].shape, *arrays)
     return planes
 
 
@@ -262,7 +263,7 @@ def warp(context: Tensor, vectors: Tensor) -> Tensor:
     """`models.warp.warp_context`, rounded to a stream tensor."""
     out = empty(context.shape)
     for given, moves, to in zip(places(context), vectors.contiguous().numpy(), places(out)):
-        pictures.warp(given, moves, to)
+        _by_rows(pictures.warp, to.shape, given, moves, to)
     return out
 
 

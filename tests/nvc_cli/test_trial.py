@@ -50,10 +50,10 @@ def grey(level: int) -> Frame:
 
 
 def noise(frames: int, still: bool) -> Iterator[Frame]:
-    """Pictures of 48×32 that are all the same, or have nothing in common."""
+    """Pictures of 96×64 that are all the same, or have nothing in common."""
     for t in range(frames):
         random = np.random.default_rng(0 if still else t)
-        y, u, v = (np.kron(random.integers(60, 200, (size, 3 * size // 2)), np.ones((4, 4))).astype(np.uint8) for size in (8, 4, 4))
+        y, u, v = (np.kron(random.integers(60, 200, (size, 3 * size // 2)), np.ones((4, 4))).astype(np.uint8) for size in (16, 8, 8))
         yield Frame(y, u, v)
 
 
