@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.arrays import Array
-from models.kernels import layers, products, tensors
+from models.kernels import layers, networks, products
 from models.kernels.lanes import LANES
 from models.kernels.processor import FORM
 
@@ -150,7 +150,7 @@ class Int8(Float32):
     def _convolved(self, parts: Sequence[Tensor], reader: layers.Reader) -> Tensor:
         if parts[0].shape[1] % LANES:
             parts = [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
-        return tensors.narrow(parts, reader, self.to_numbers, self.outputs, self.halves)
+        return networks.narrow(parts, reader, self.to_numbers, self.outputs, self.halves)
 
 
 class WideInt8:
@@ -184,7 +184,7 @@ class WideInt8:
         """A stream from one or two that lie side by side: (B, C1, H, W), (B, C2, H, W) -> (B, outputs, H, W), or (B, outputs/4, 2·H, 2·W)."""
         if parts[0].shape[1] % LANES:
             parts = [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
-        return tensors.wide(parts, self.layer, self.channels, self.corners)
+        return networks.wide(parts, self.layer, self.channels, self.corners)
 
 
 class Rough:
@@ -200,7 +200,7 @@ class Rough:
 
     def __call__(self, parts: Sequence[Tensor]) -> Tensor:
         """Of tensors (B, C, H, W) that lie side by side."""
-        return tensors.rough_narrow(parts, self.relu, self.layer, self.outputs, self.halves)
+        return networks.rough_narrow(parts, self.relu, self.layer, self.outputs, self.halves)
 
 
 def padded(values: Array, unit: int) -> Array:

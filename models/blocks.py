@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.arrays import Array
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
-from models.kernels import tensors
+from models.kernels import networks
 
 
 class Block(nn.Module):
@@ -24,8 +24,8 @@ class Block(nn.Module):
         self.expand = Narrow(channels, 2 * channels)
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
-        self.compiled: tensors.BlockLayers | None = None
-        self.rough: tensors.RoughBlock | None = None
+        self.compiled: networks.BlockLayers | None = None
+        self.rough: networks.RoughBlock | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -39,10 +39,10 @@ class Block(nn.Module):
         """Get the block ready for compiled loops, when its layers are prepared."""
         parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
         rough = [layer.rough.layer for layer in parts if layer.rough]
-        self.compiled, self.rough = None, tensors.RoughBlock(*rough) if len(rough) == len(parts) and not self.narrow.exact else None
+        self.compiled, self.rough = None, networks.RoughBlock(*rough) if len(rough) == len(parts) and not self.narrow.exact else None
         if self.narrow.compiled:
             narrow, spatial, widen, expand, contract = (layer.on_bytes for layer in parts)
-            self.compiled = tensors.BlockLayers(
+            self.compiled = networks.BlockLayers(
                 narrow.from_steps, narrow.to_layer(spatial), -spatial.sums.low, spatial.to_layer(widen), widen.to_steps, expand.from_steps,
                 expand.to_layer(contract), contract.to_steps,
             )  # fmt: skip
@@ -103,9 +103,9 @@ class Stack(nn.Module):
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
         if self.grid.exact and (compiled := [block.compiled for block in self.blocks if block.compiled]):
-            return self._by_sample(x, rate, lambda x, gain, strength: tensors.stack(x, gain, strength, compiled, limit.largest))
+            return self._by_sample(x, rate, lambda x, gain, strength: networks.stack(x, gain, strength, compiled, limit.largest))
         if not self.grid.exact and not torch.is_grad_enabled() and (rough := [block.rough for block in self.blocks if block.rough]):
-            return self._by_sample(x, rate, lambda x, gain, strength: tensors.rough_stack(x, gain, strength, rough))
+            return self._by_sample(x, rate, lambda x, gain, strength: networks.rough_stack(x, gain, strength, rough))
         return limit.clamp(x + self.change(x, rate))
 
     def _by_sample(self, x: Tensor, rate: Tensor, compiled: Callable[[Tensor, Array, Array], Tensor]) -> Tensor:

@@ -260,7 +260,7 @@ class Codec(nn.Module):
 
     @property
     def _compiled(self) -> bool:
-        """Whether layers work on bytes, and what is between them in compiled passes."""
+        """Whether layers work on bytes, and what is between them in compiled loops."""
         return self.inter.residual.compiled and not torch.is_grad_enabled()
 
 

@@ -235,7 +235,7 @@ class Narrow(Convolution):
 
     @property
     def compiled(self) -> bool:
-        """Whether it works on bytes, between compiled passes."""
+        """Whether it works on bytes, between compiled loops."""
         return self.exact and isinstance(self.prepared, Int8)
 
     @property
@@ -338,11 +338,11 @@ class Wide(Convolution):
         super().__init__(inputs, outputs)
         self.grid = Grid()
         self.prepared: tuple[Float32, Tensor] | WideInt8 | None = None
-        self.shuffles = False  # whether every four channels are to become a square of 2×2, which compiled passes do at once
+        self.shuffles = False  # whether every four channels are to become a square of 2×2, which compiled loops do at once
 
     @property
     def compiled(self) -> bool:
-        """Whether it works on bytes, in compiled passes."""
+        """Whether it works on bytes, in compiled loops."""
         return self.exact and isinstance(self.prepared, WideInt8)
 
     def forward(self, *parts: Tensor) -> Tensor:
@@ -429,7 +429,7 @@ class RateTable(Exact):
         self.prepared, self._lines = self._vector(torch.arange(RATES, device=self.knots.device)), None
 
     def line(self, rate: Tensor) -> Array:
-        """The prepared vector of one rate point (1,), for compiled passes: (C,)."""
+        """The prepared vector of one rate point (1,), for compiled loops: (C,)."""
         if self._lines is None:
             self._lines = cast(Tensor, self.prepared).reshape(RATES, -1).numpy()
         line: Array = self._lines[int(rate)]

@@ -89,7 +89,7 @@ class Inter(nn.Module):
 
     @staged("reconstruction")
     def _passes(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
-        """The same in compiled passes."""
+        """The same in compiled loops."""
         x = self.head(context, rate)
         return tensors.released(self.residual(x), detail, reference, self.release(x))
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from models.blocks import Block, down, up
 from models.entropy import SKIP, TOO_MANY, SymbolDecoder, SymbolSink, integers, laplace_bits, scale_index
 from models.exact import Grid, Narrow, RateGain, RateTable
-from models.kernels import coding, tensors
+from models.kernels import coding, networks, tensors
 from models.machine import has_matrix_units
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
@@ -100,13 +100,13 @@ class Latent(nn.Module):
         mean, scale = self.grid(self.parameters_out(x).float()).chunk(2, 1)
         return Prior(self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate))
 
-    def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor, refine: tensors.BlockLayers) -> Prior:
-        """The same from what z says, in compiled passes."""
+    def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor, refine: networks.BlockLayers) -> Prior:
+        """The same from what z says, in compiled loops."""
         parts = [] if self.temporal is None else [self.temporal(context)]
         fused = self.fuse.on_bytes.of(hyper, *parts)
-        stream = tensors.through_blocks(fused, self.fuse_gain.line(rate), [refine], rectify=True)
-        parameters = self.parameters_out(tensors.numbers(stream, fused.shape))
-        return Prior(*tensors.prior(parameters, self.step.line(rate), self.scale_offset.line(rate), self.value.largest))
+        stream = networks.through_blocks(fused, self.fuse_gain.line(rate), [refine], rectify=True)
+        parameters = self.parameters_out(networks.numbers(stream, fused.shape))
+        return Prior(*networks.prior(parameters, self.step.line(rate), self.scale_offset.line(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Training: y -> (quantised ŷ, bits of y and z for each sample (B,))."""

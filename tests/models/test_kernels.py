@@ -17,7 +17,7 @@ from models import kernels, warp
 from models.codec import Codec
 from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
 from models.exact import STREAM_LIMIT
-from models.kernels import Kernel, kernel, matching, processor, products, tensors, threads
+from models.kernels import Kernel, kernel, matching, networks, processor, products, tensors, threads
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
 from models.matching import fill_phases
@@ -176,9 +176,10 @@ def test_the_context_warp(reach: int) -> None:
 
 def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     parameters, step, offset = stream(1, 96, 18, 10, seed=1), np.full(48, 2, np.float32), np.zeros(48, np.float32)
-    whole = tensors.prior(parameters, step, offset, 1000.0)
-    monkeypatch.setattr(tensors, "AT_ONCE", 96)
-    for one, other in zip(tensors.prior(parameters, step, offset, 1000.0), whole):
+    whole = networks.prior(parameters, step, offset, 1000.0)
+    monkeypatch.setattr(networks, "AT_LEAST", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for one, other in zip(networks.prior(parameters, step, offset, 1000.0), whole):
         assert torch.equal(one, other)
 
 

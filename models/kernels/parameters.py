@@ -1,0 +1,26 @@
+"""What the entropy parameters of a latent are made of. Arrays are (n, C): places, then channels."""
+
+import numpy as np
+
+from models.arrays import Array
+from models.kernels import kernel
+from models.kernels.arithmetic import UNIT, grid
+
+
+@kernel("void(i8, i8, f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], f4[:,::1])")
+def prior(first: int, last: int, parameters: Array, step: Array, offset: Array, limit: float, mean: Array, scale: Array) -> None:
+    """From some parameters (n, 2·N): means in quantisation steps, multiples of 2^-6 up to `limit`; and scales, with their offset."""
+    channels = len(step)
+    for n in range(first, last):
+        means, scales = parameters[n, :channels], parameters[n, channels:]
+        for c in range(channels):
+            mean[n, c] = min(max(np.rint(grid(means[c]) * step[c] * np.float32(64)) * np.float32(1 / 64), -limit), limit)
+            scale[n, c] = grid(scales[c]) + offset[c]
+
+
+@kernel("void(i2[:,::1], f4[:,::1])")
+def numbers(steps: Array, out: Array) -> None:
+    """Steps of a stream, whose channels may be padded, as floats."""
+    for n in range(len(out)):
+        for c in range(out.shape[1]):
+            out[n, c] = np.float32(steps[n, c]) * UNIT
