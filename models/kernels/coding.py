@@ -388,20 +388,27 @@ def latent_symbols(
 ) -> int:
     """The inverse of `read_latent`: fills `symbols`, up to `largest`, and `indexes`, and returns how many there are; `out` is what will be read."""
     count, channels = mean.shape
-    tables, values = np.empty((count, channels), np.uint8), np.empty((count, channels), np.int32)
-    most = np.float32(largest)
-    for n in range(count):
+    words, some, most = np.empty((channels, count), np.int32), np.empty((64, channels), np.int32), np.float32(largest)
+    for first in range(0, count, 64):  # some places at a time, which stay in the cache
+        last = min(count, first + 64)
+        for n in range(first, last):
+            line = some[n - first]
+            for c in range(channels):
+                table = _table(scale[n, c])
+                value = min(max(np.rint(y[n, c] * step[c] - mean[n, c]), -most), most)
+                value = value if table >= SKIP else np.float32(0)
+                line[c] = np.int32(value) * np.int32(256) + np.int32(table)
+                out[n, c] = _step(mean[n, c] + value, unstep[c], limit)
         for c in range(channels):
-            table = _table(scale[n, c])
-            value = min(max(np.rint(y[n, c] * step[c] - mean[n, c]), -most), most)
-            value = value if table >= SKIP else np.float32(0)
-            tables[n, c], values[n, c] = np.uint8(table), np.int32(value)
-            out[n, c] = _step(mean[n, c] + value, unstep[c], limit)
+            column = words[c, first:last]
+            for n in range(last - first):
+                column[n] = some[n, c]
     size = 0
     for c in range(channels):
+        line = words[c]
         for n in range(count):
-            symbols[size], indexes[size] = values[n, c], tables[n, c]
-            size += tables[n, c] >= SKIP
+            symbols[size], indexes[size] = line[n] >> 8, line[n] & 255
+            size += (line[n] & 255) >= SKIP
     return size
 
 
