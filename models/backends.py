@@ -58,10 +58,6 @@ class Float32:
         """The integers that are summed, of any float32 tensor (B, C, H, W)."""
         return (x * self.scale).round_().clamp_(self.sums.low, self.sums.low + ACTIVATION)
 
-    def take(self, values: Tensor) -> Tensor:
-        """The integers that are summed, of bytes, where the smallest a is 0."""
-        return values.float()
-
     def of(self, x: Tensor) -> Tensor:
         """The convolution of any float32 tensor (B, C, H, W)."""
         return self(self.read(x))

@@ -359,7 +359,7 @@ class Wide(Convolution):
         kernel, bias = self.prepared if isinstance(self.prepared, tuple) else (Float32(self.sums()), self._bias())
         shifted = torch.add(x, self.grid.anchor + 8.0 + 2.0**-5).permute(0, 2, 3, 1).contiguous()  # the lowest 16 bits are 2^15 + 2^7 + x
         pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
-        high, low = kernel(kernel.take(pairs.permute(0, 3, 1, 2))).chunk(2, 1)
+        high, low = kernel(pairs.permute(0, 3, 1, 2).float()).chunk(2, 1)
         return self.grid.add(bias, high + low)
 
     def _weight(self) -> Tensor:
