@@ -58,10 +58,10 @@ class Refinement:
                 values = (trial + means).requires_grad_()
                 with torch.autocast(values.device.type, torch.bfloat16):
                     error = multiplier * distortion(synthesise(values), source).sum()
-                (gradient,) = torch.autograd.grad(error, values)
                 bits = laplace_bits(trial, scales)
                 cost = float(error.detach() + (bits * coded).sum())
                 if cost < least:
+                    (gradient,) = torch.autograd.grad(error, values)
                     least, best = cost, trial
                     both = torch.stack([bits - laplace_bits(best + move, scales) - (gradient * move + curvature) for move in (-1, 1)])
                     gains, up = (both * coded).max(0)
