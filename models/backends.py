@@ -144,9 +144,7 @@ class Int8(Float32):
         return super().__call__(a) if self.deep else self._handed(self._convolved((a,), self.from_integers))
 
     def _convolved(self, parts: Sequence[Tensor], reader: layers.Reader) -> Tensor:
-        if parts[0].shape[1] % LANES:
-            parts = [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
-        return networks.narrow(parts, reader, self.to_numbers, self.outputs, self.halves)
+        return networks.narrow(in_lanes(parts), reader, self.to_numbers, self.outputs, self.halves)
 
 
 class WideInt8:
@@ -178,9 +176,7 @@ class WideInt8:
 
     def __call__(self, parts: Sequence[Tensor]) -> Tensor:
         """A stream from one or two that lie side by side: (B, C1, H, W), (B, C2, H, W) -> (B, outputs, H, W), or (B, outputs/4, 2·H, 2·W)."""
-        if parts[0].shape[1] % LANES:
-            parts = [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
-        return networks.wide(parts, self.layer, self.channels, self.corners)
+        return networks.wide(in_lanes(parts), self.layer, self.channels, self.corners)
 
 
 class Rough:
@@ -197,6 +193,13 @@ class Rough:
     def __call__(self, parts: Sequence[Tensor]) -> Tensor:
         """Of tensors (B, C, H, W) that lie side by side."""
         return networks.rough_narrow(parts, self.relu, self.layer, self.outputs, self.halves)
+
+
+def in_lanes(parts: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Tensors (B, C, H, W) with channels of zeros up to a multiple of LANES."""
+    if parts[0].shape[1] % LANES == 0:
+        return parts
+    return [F.pad(part, (0, 0, 0, 0, 0, -part.shape[1] % LANES)) for part in parts]
 
 
 def padded(values: Array, unit: int) -> Array:

@@ -43,7 +43,7 @@ class Block(nn.Module):
         if self.narrow.compiled:
             narrow, spatial, widen, expand, contract = (layer.on_bytes for layer in parts)
             self.compiled = networks.BlockLayers(
-                narrow.from_steps, narrow.to_layer(spatial), -spatial.sums.low, spatial.to_layer(widen), widen.to_steps, expand.from_steps,
+                narrow.from_steps, narrow.to_layer(spatial), spatial.to_layer(widen), widen.to_steps, expand.from_steps,
                 expand.to_layer(contract), contract.to_steps,
             )  # fmt: skip
 

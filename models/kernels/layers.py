@@ -12,7 +12,7 @@ from models.kernels import helper, kernel
 from models.kernels import lanes
 from models.kernels.arithmetic import LIMIT
 from models.kernels.lanes import SUMS
-from models.kernels.products import COLUMNS, DEPTH, ROWS, begin, end, product, scratch
+from models.kernels.products import COLUMNS, DEPTH, ROWS, at, begin, end, product, room_for_sums, scratch
 
 LAYER = "Tuple((i1[:,:,::1], f4[::1], f4[::1], f4))"
 """Weights (groups, depth, 2048), units, bias, the reader's smallest activation."""
@@ -26,11 +26,6 @@ READER = "Tuple((f4[::1], f4))"
 Layer = tuple[Array, Array, Array, np.float32]
 Wide = tuple[Array, Array]
 Reader = tuple[Array, np.float32]
-
-
-@helper
-def _at(array):
-    return array.ctypes.data
 
 
 @helper
@@ -48,18 +43,13 @@ def _strip(channels, unit):
 
 
 @helper
-def _sums():
-    return scratch(4 * ROWS * COLUMNS)
-
-
-@helper
 def _hand_on(a, layer, count, sums, out):
     """A layer's sums as activations of the next one."""
     weight, unit, bias, low = layer
     for g in range(len(weight)):
         _multiply(a, weight[g], sums)
         first = g * COLUMNS
-        lanes.hand_on(_at(sums), _at(unit) + 4 * first, _at(bias) + 4 * first, low, count, _at(out) + first, out.shape[1])
+        lanes.hand_on(at(sums), at(unit) + 4 * first, at(bias) + 4 * first, low, count, at(out) + first, out.shape[1])
 
 
 @helper
@@ -71,8 +61,8 @@ def _add(a, layer, count, sums, x, reader, out):
         _multiply(a, weight[g], sums)
         first = g * COLUMNS
         lanes.add_and_read(
-            _at(sums), _at(unit) + 4 * first, _at(bias) + 4 * first, count, _at(x) + 2 * first, 2 * x.shape[1],
-            _at(scale) + 4 * first, low, _at(out) + first, out.shape[1],
+            at(sums), at(unit) + 4 * first, at(bias) + 4 * first, count, at(x) + 2 * first, 2 * x.shape[1],
+            at(scale) + 4 * first, low, at(out) + first, out.shape[1],
         )  # fmt: skip
 
 
@@ -86,8 +76,8 @@ def _deep(h, start, count, layer, out):
         row, column = place // width, place % width
         some = min(width - column, start + count - place)
         lanes.deep(
-            _at(h) + (row * (width + 2) + column) * channels, (width + 2) * channels, channels, _at(weight), _at(unit), _at(bias),
-            low, some, _at(out) + (place - start) * out.shape[1], out.shape[1],
+            at(h) + (row * (width + 2) + column) * channels, (width + 2) * channels, channels, at(weight), at(unit), at(bias),
+            low, some, at(out) + (place - start) * out.shape[1], out.shape[1],
         )  # fmt: skip
         place += some
 
@@ -103,8 +93,8 @@ def _place(a, layer, start, count, sums, out):
         while done < count:
             row, column = (start + done) // width, (start + done) % width
             some = min(width - column, count - done)
-            to = _at(out) + ((row + 1) * (width + 2) + column + 1) * channels + first
-            lanes.hand_on(_at(sums) + SUMS * done, _at(unit) + 4 * first, _at(bias) + 4 * first, low, some, to, channels)
+            to = at(out) + ((row + 1) * (width + 2) + column + 1) * channels + first
+            lanes.hand_on(at(sums) + SUMS * done, at(unit) + 4 * first, at(bias) + 4 * first, low, some, to, channels)
             done += some
 
 
@@ -113,15 +103,15 @@ def enter(first: int, last: int, x: Array, gain: Array, rectify: bool, reader: R
     """A stream, or its positive part, by its gains, in steps; and what the first layer of a block makes of it."""
     channels = x.shape[1]
     scale, low = reader
-    wide, sums = _strip(channels, DEPTH), _sums()
+    wide, sums = _strip(channels, DEPTH), room_for_sums()
     least = np.float32(0) if rectify else -LIMIT
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
         strip = stream[start : start + count]
         lanes.scale_and_read(
-            _at(x) + 4 * channels * start, 4 * channels, channels, least, _at(gain), count, _at(strip), 2 * strip.shape[1],
-            _at(scale), low, _at(wide), wide.shape[1],
+            at(x) + 4 * channels * start, 4 * channels, channels, least, at(gain), count, at(strip), 2 * strip.shape[1],
+            at(scale), low, at(wide), wide.shape[1],
         )  # fmt: skip
         _place(wide, narrow, start, count, sums, out)
     end()
@@ -134,7 +124,7 @@ def block(
 ) -> None:  # fmt: skip
     """The rest of a block, from what its first layer gave, added to x; and what the first layer of the next block makes of it, if there is one."""
     moved, wide, hidden = _strip(h.shape[2], DEPTH), _strip(x.shape[1], DEPTH), _strip(DEPTH * contract[0].shape[1], DEPTH)
-    sums = _sums()
+    sums = room_for_sums()
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
@@ -153,8 +143,8 @@ def leave(first: int, last: int, x: Array, stream: Array, gain: Array, strength:
     """What a stack gives: x, and what its blocks have changed of x · gain, by their strength; of at most ±limit."""
     channels = x.shape[1]
     lanes.add_change(
-        _at(x) + 4 * channels * first, 4 * channels, channels, _at(gain), _at(strength), limit, last - first,
-        _at(stream) + 2 * stream.shape[1] * first, 2 * stream.shape[1], _at(out) + 4 * channels * first,
+        at(x) + 4 * channels * first, 4 * channels, channels, at(gain), at(strength), limit, last - first,
+        at(stream) + 2 * stream.shape[1] * first, 2 * stream.shape[1], at(out) + 4 * channels * first,
     )  # fmt: skip
 
 
@@ -162,14 +152,14 @@ def leave(first: int, last: int, x: Array, stream: Array, gain: Array, strength:
 def _join(sums, layer, group, count, out, stride):
     """Sixteen channels of a stream."""
     constants = layer[1]
-    lanes.join(sums, _at(constants[0, group]), 64 * constants.shape[1], count, out, stride)
+    lanes.join(sums, at(constants[0, group]), 64 * constants.shape[1], count, out, stride)
 
 
 @kernel(f"void(i8, i8, f4[:,::1], f4[:,::1], {WIDE}, i8, f4[:,:,::1])")
 def wide(first: int, last: int, one: Array, other: Array, layer: Wide, corners: int, out: Array) -> None:
     """A stream (H, W, C) from one or two that lie side by side; or by `corners`, 1 or 4, the squares of 2×2 of one twice as high and wide."""
     channels, width = out.shape[2], out.shape[1] // (2 if corners == 4 else 1)
-    words, sums = _strip(2 * (one.shape[1] + other.shape[1]), DEPTH), _sums()
+    words, sums = _strip(2 * (one.shape[1] + other.shape[1]), DEPTH), room_for_sums()
     result = scratch(4 * 16 * ROWS).view(np.float32).reshape(ROWS, 16)
     weight, groups = layer[0], (channels + 15) // 16
     row = 4 * channels * out.shape[1]
@@ -179,7 +169,7 @@ def wide(first: int, last: int, one: Array, other: Array, layer: Wide, corners: 
         before = 0
         for part in (one, other):
             if part.shape[1]:
-                lanes.split(_at(part) + 4 * part.shape[1] * start, 4 * part.shape[1], part.shape[1], count, _at(words) + 2 * before, words.shape[1])
+                lanes.split(at(part) + 4 * part.shape[1] * start, 4 * part.shape[1], part.shape[1], count, at(words) + 2 * before, words.shape[1])
                 before += part.shape[1]
         for g in range(len(weight)):
             _multiply(words, weight[g], sums)
@@ -192,9 +182,9 @@ def wide(first: int, last: int, one: Array, other: Array, layer: Wide, corners: 
                 if corners == 4:
                     y, x, stride = 2 * y + (corner >> 1), 2 * x + (corner & 1), 2 * stride
                 if channel + 16 <= channels:
-                    _join(_at(sums) + SUMS * done, layer, g, some, _at(out) + row * y + 4 * (channels * x + channel), stride)
+                    _join(at(sums) + SUMS * done, layer, g, some, at(out) + row * y + 4 * (channels * x + channel), stride)
                 else:
-                    _join(_at(sums) + SUMS * done, layer, g, some, _at(result), 64)
+                    _join(at(sums) + SUMS * done, layer, g, some, at(result), 64)
                     for r in range(some):
                         out[y, x + r * (2 if corners == 4 else 1), channel:] = result[r, : channels - channel]
                 done += some
@@ -209,7 +199,7 @@ def narrow(first: int, last: int, one: Array, other: Array, reader: Reader, laye
     height, width, outputs = one.shape[0], one.shape[1], out.shape[1]
     halves = 2 if height * width > len(out) else 1
     width //= halves
-    activations, sums = _strip(DEPTH * weight.shape[1], DEPTH), _sums()
+    activations, sums = _strip(DEPTH * weight.shape[1], DEPTH), room_for_sums()
     result = scratch(4 * COLUMNS * ROWS).view(np.float32).reshape(ROWS, COLUMNS)
     begin()
     for start in range(first, last, ROWS):
@@ -221,18 +211,18 @@ def narrow(first: int, last: int, one: Array, other: Array, reader: Reader, laye
                 while done < count and channels:
                     y, x = halves * ((start + done) // width) + (corner >> 1), (start + done) % width
                     some = min(width - x, count - done)
-                    given = _at(part) + 4 * channels * (y * part.shape[1] + halves * x + (corner & 1))
-                    to = _at(activations) + activations.shape[1] * done + before
-                    lanes.read(given, 4 * channels * halves, channels, some, _at(scale) + 4 * before, low, to, activations.shape[1])
+                    given = at(part) + 4 * channels * (y * part.shape[1] + halves * x + (corner & 1))
+                    to = at(activations) + activations.shape[1] * done + before
+                    lanes.read(given, 4 * channels * halves, channels, some, at(scale) + 4 * before, low, to, activations.shape[1])
                     done += some
                 before += channels
         for g in range(len(weight)):
             _multiply(activations, weight[g], sums)
             here = g * COLUMNS
             if here + COLUMNS <= outputs:
-                lanes.give(_at(sums), _at(unit) + 4 * here, _at(bias) + 4 * here, count, _at(out) + 4 * (outputs * start + here), 4 * outputs)
+                lanes.give(at(sums), at(unit) + 4 * here, at(bias) + 4 * here, count, at(out) + 4 * (outputs * start + here), 4 * outputs)
             else:
-                lanes.give(_at(sums), _at(unit) + 4 * here, _at(bias) + 4 * here, count, _at(result), 4 * COLUMNS)
+                lanes.give(at(sums), at(unit) + 4 * here, at(bias) + 4 * here, count, at(result), 4 * COLUMNS)
                 for r in range(count):
                     for c in range(outputs - here):
                         out[start + r, here + c] = result[r, c]

@@ -64,7 +64,6 @@ class BlockLayers:
 
     first: layers.Reader  # of `narrow`, from steps
     narrow: layers.Layer
-    zero: int  # the byte that stands for zero around what `spatial` reads
     spatial: layers.Layer
     widen: layers.Layer
     second: layers.Reader  # of `expand`, from steps
@@ -85,11 +84,9 @@ def through_blocks(x: Tensor, gain: Array, blocks: Sequence[BlockLayers], rectif
     (_, _, height, width), count = x.shape, x.shape[2] * x.shape[3]
     half = blocks[0].spatial[0].shape[1]
     stream = np.empty((count, len(blocks[0].first[0])), np.int16)
-    inner, other = (np.full((height + 2, width + 2, half), blocks[0].zero, np.uint8) for _ in range(2))
+    inner, other = (np.zeros((height + 2, width + 2, half), np.uint8) for _ in range(2))  # with ReLU the smallest activation is zero
     strips(layers.enter, count, blocks[0].narrow[0].size + ALONE * x.shape[1], rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
     for block, following in zip(blocks, [*blocks[1:], None]):
-        if following and following.zero != block.zero:
-            other[:] = following.zero
         ends = (following.first, following.narrow) if following else ((np.zeros_like(block.first[0]), np.float32(0)), NO_LAYER)
         strips(layers.block, count, block.products, inner, stream, block.spatial, block.widen, block.second, block.expand, block.contract, *ends, other)
         inner, other = other, inner

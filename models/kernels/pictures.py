@@ -29,22 +29,29 @@ def features(first: int, last: int, y: Array, u: Array, v: Array, out: Array) ->
 
 
 @helper
-def _shuffle(samples, side, first, plane, row):
+def _shuffle(samples, side, first, rounded, plane, row):
     for i in range(side):
         line = plane[row * side + i]
         for c in range(len(samples)):
             given, block = samples[c, first + i * side : first + (i + 1) * side], line[c * side : (c + 1) * side]
             for j in range(side):
-                block[j] = min(max(np.rint(given[j] * np.float32(256) + np.float32(128)), np.float32(0)), np.float32(255))
+                value = given[j] * np.float32(256) + np.float32(128)
+                block[j] = min(max(np.rint(value), np.float32(0)), np.float32(255)) if rounded else value
+
+
+@helper
+def _set_row(samples, rounded, row, y, u, v):
+    """The planes' samples of a row of blocks, from features (W/8, C); rounded to 8 bits, or as they are."""
+    _shuffle(samples, 8, 0, rounded, y, row)
+    _shuffle(samples, 4, 64, rounded, u, row)
+    _shuffle(samples, 4, 80, rounded, v, row)
 
 
 @kernel("void(f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
 def planes(samples: Array, y: Array, u: Array, v: Array) -> None:
     """The inverse, rounded to 8 bits."""
     for r in range(len(samples)):
-        _shuffle(samples[r], 8, 0, y, r)
-        _shuffle(samples[r], 4, 64, u, r)
-        _shuffle(samples[r], 4, 80, v, r)
+        _set_row(samples[r], True, r, y, u, v)
 
 
 @kernel("void(i8, i8, f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,::1], f4[:,::1], f4[:,::1])")
@@ -58,9 +65,7 @@ def released(first: int, last: int, residual: Array, detail: Array, reference: A
             for k in range(channels):
                 gone = np.rint(min(max(part[k], np.float32(0)), np.float32(1)) * np.float32(256)) * np.float32(1 / 256)
                 sample[k] = grid(a[k] + b[k] + old[k] - grid(gone * old[k]))
-        _shuffle(samples, 8, 0, y, r)
-        _shuffle(samples, 4, 64, u, r)
-        _shuffle(samples, 4, 80, v, r)
+        _set_row(samples, True, r, y, u, v)
 
 
 @kernel("void(f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4[:,:,::1], f4, f4, f4[:,::1], f4[:,::1], f4[:,::1])")
@@ -74,19 +79,7 @@ def corrected(features: Array, leave: Array, trust: Array, change: Array, size: 
             for k in range(channels):
                 believed = part[k] * np.float32(1 / 4) * min(max(other[k], -limit), limit)
                 sample[k] = given[k] + moved[k] * size + believed
-        _arrange(samples, 8, 0, y, r)
-        _arrange(samples, 4, 64, u, r)
-        _arrange(samples, 4, 80, v, r)
-
-
-@helper
-def _arrange(samples, side, first, plane, row):
-    for i in range(side):
-        line = plane[row * side + i]
-        for c in range(len(samples)):
-            given, block = samples[c, first + i * side : first + (i + 1) * side], line[c * side : (c + 1) * side]
-            for j in range(side):
-                block[j] = given[j] * np.float32(256) + np.float32(128)
+        _set_row(samples, False, r, y, u, v)
 
 
 @kernel("void(f4[:,::1], f4[:,:,::1], i8, i8[:,::1], f4, f4[:,::1])")

@@ -10,23 +10,19 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 
 from models.arrays import Array
 from models.kernels import helper, written
+from models.kernels.lanes import ADDRESS, AT, BYTE, SHORT, WORD, Builder, emitted
 from models.kernels.processor import FORM
 
 ROWS, COLUMNS, DEPTH = 32, 32, 64
 """Of a product: rows and columns of sums; and what the bytes that are summed up are a multiple of."""
 
-BYTE, WORD, ADDRESS, NOTHING = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
-POINTER = BYTE.as_pointer()
+NOTHING, POINTER = ir.VoidType(), BYTE.as_pointer()
 TILE = 1024
 """Bytes of a tile, and of 16 columns of weights of one depth."""
-
-Builder = Any
-
 
 def _number(value: int) -> ir.Constant:
     return ir.Constant(ADDRESS, value)
@@ -132,7 +128,7 @@ def _by_pairs(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value,
             for r in range(2):
                 offset = builder.mul(builder.add(row, _number(r)), stride)
                 word = builder.load(builder.bitcast(_at(builder, a, offset, builder.mul(loop.index, _number(4))), ir.VectorType(BYTE, 4).as_pointer()), align=1)
-                four = builder.bitcast(builder.zext(word, ir.VectorType(ir.IntType(16), 4)), ADDRESS)
+                four = builder.bitcast(builder.zext(word, ir.VectorType(SHORT, 4)), ADDRESS)
                 single = builder.insert_element(ir.Constant(ir.VectorType(ADDRESS, 4), ir.Undefined), four, ir.Constant(WORD, 0))
                 wide = builder.shuffle_vector(single, ir.Constant(ir.VectorType(ADDRESS, 4), ir.Undefined), ir.Constant(ir.VectorType(WORD, 4), [0] * 4))
                 for total, some in zip(sums[r], weights):
@@ -160,11 +156,7 @@ def product_in(form: str | None) -> Any:
 
     @written
     def product(_, a, stride, weight, depth, out):
-        def emit(context, builder, __, arguments):
-            EMITTED[form](builder, *arguments)
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 5), emit
+        return emitted(lambda lanes, *arguments: EMITTED[form](lanes.builder, *arguments), *[AT] * 5)
 
     return product
 
@@ -174,20 +166,12 @@ product, rough_product = product_in(FORM), product_in("amx of bfloat16")
 
 @written
 def _configure(_, address):
-    def emit(context, builder, __, arguments):
-        _call(builder, "llvm.x86.ldtilecfg", NOTHING, builder.inttoptr(arguments[0], POINTER))
-        return context.get_dummy_value()
-
-    return types.void(types.intp), emit
+    return emitted(lambda lanes, address: _call(lanes.builder, "llvm.x86.ldtilecfg", NOTHING, lanes.builder.inttoptr(address, POINTER)), AT)
 
 
 @written
 def _release(_):
-    def emit(context, builder, __, ___):
-        _call(builder, "llvm.x86.tilerelease", NOTHING)
-        return context.get_dummy_value()
-
-    return types.void(), emit
+    return emitted(lambda lanes: _call(lanes.builder, "llvm.x86.tilerelease", NOTHING))
 
 
 @helper
@@ -196,6 +180,18 @@ def scratch(size):
     bytes_ = np.empty(size + 64, np.uint8)
     first = -bytes_.ctypes.data & 63
     return bytes_[first : first + size]
+
+
+@helper
+def at(array):
+    """The address of an array."""
+    return array.ctypes.data
+
+
+@helper
+def room_for_sums():
+    """Bytes for what a product gives."""
+    return scratch(4 * ROWS * COLUMNS)
 
 
 if FORM == "amx":

@@ -11,7 +11,7 @@ from numba.core import cgutils
 from models.arrays import Array
 from models.kernels import helper, kernel, written
 from models.kernels.lanes import AT, FLOAT, LANES, REAL, SHORT, SUMS, emitted
-from models.kernels.products import COLUMNS, DEPTH, ROWS, begin, end, rough_product, scratch
+from models.kernels.products import COLUMNS, DEPTH, ROWS, at, begin, end, room_for_sums, rough_product, scratch
 
 LAYER, DEEP = "Tuple((u2[:,:,::1], f4[::1]))", "Tuple((f4[:,::1], f4[::1]))"
 HALF = DEPTH // 2
@@ -127,21 +127,11 @@ def _deep(_, corner, row, channels, weight, bias, count, out, stride):
 
 
 @helper
-def _at(array):
-    return array.ctypes.data
-
-
-@helper
 def _strip(channels):
     width = (channels + HALF - 1) // HALF * HALF
     made = scratch(2 * ROWS * width).view(np.uint16).reshape(ROWS, width)
     made[:] = 0
     return made
-
-
-@helper
-def _sums():
-    return scratch(4 * ROWS * COLUMNS)
 
 
 @helper
@@ -156,7 +146,7 @@ def _added(a, layer, count, sums, x, out):
     for g in range(len(weight)):
         _multiply(a, weight[g], sums)
         first = g * COLUMNS
-        _add(_at(sums), _at(bias) + 4 * first, count, _at(x) + 4 * first, 4 * x.shape[1], _at(out) + 2 * first, 2 * out.shape[1])
+        _add(at(sums), at(bias) + 4 * first, count, at(x) + 4 * first, 4 * x.shape[1], at(out) + 2 * first, 2 * out.shape[1])
 
 
 @helper
@@ -166,7 +156,7 @@ def _handed(a, layer, least, count, sums, out):
     for g in range(len(weight)):
         _multiply(a, weight[g], sums)
         first = g * COLUMNS
-        _hand_on(_at(sums), _at(bias) + 4 * first, least, count, _at(out) + 2 * first, 2 * out.shape[1])
+        _hand_on(at(sums), at(bias) + 4 * first, least, count, at(out) + 2 * first, 2 * out.shape[1])
 
 
 @helper
@@ -180,8 +170,8 @@ def _placed(a, layer, start, count, sums, out):
         while done < count:
             row, column = (start + done) // width, (start + done) % width
             some = min(width - column, count - done)
-            to = _at(out) + 2 * (((row + 1) * (width + 2) + column + 1) * channels + first)
-            _hand_on(_at(sums) + SUMS * done, _at(bias) + 4 * first, np.float32(0), some, to, 2 * channels)
+            to = at(out) + 2 * (((row + 1) * (width + 2) + column + 1) * channels + first)
+            _hand_on(at(sums) + SUMS * done, at(bias) + 4 * first, np.float32(0), some, to, 2 * channels)
             done += some
 
 
@@ -194,8 +184,8 @@ def _moved(h, start, count, layer, out):
     while place < start + count:
         row, column = place // width, place % width
         some = min(width - column, start + count - place)
-        corner, to = _at(h) + 2 * (row * (width + 2) + column) * channels, _at(out) + 2 * (place - start) * out.shape[1]
-        _deep(corner, 2 * (width + 2) * channels, channels, _at(weight), _at(bias), some, to, 2 * out.shape[1])
+        corner, to = at(h) + 2 * (row * (width + 2) + column) * channels, at(out) + 2 * (place - start) * out.shape[1]
+        _deep(corner, 2 * (width + 2) * channels, channels, at(weight), at(bias), some, to, 2 * out.shape[1])
         place += some
 
 
@@ -203,12 +193,12 @@ def _moved(h, start, count, layer, out):
 def enter(first: int, last: int, x: Array, gain: Array, narrow: Layer, stream: Array, out: Array) -> None:
     """A stream by its gains, and what the first layer of a block makes of it."""
     channels = x.shape[1]
-    wide, sums = _strip(channels), _sums()
+    wide, sums = _strip(channels), room_for_sums()
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
         strip = stream[start : start + count]
-        _scale(_at(x) + 4 * channels * start, 4 * channels, channels, _at(gain), count, _at(strip), 4 * strip.shape[1], _at(wide), 2 * wide.shape[1])
+        _scale(at(x) + 4 * channels * start, 4 * channels, channels, at(gain), count, at(strip), 4 * strip.shape[1], at(wide), 2 * wide.shape[1])
         _placed(wide, narrow, start, count, sums, out)
     end()
 
@@ -218,7 +208,7 @@ def block(
     first: int, last: int, h: Array, x: Array, spatial: Layer, widen: Layer, expand: Layer, contract: Layer, narrow: Layer, out: Array
 ) -> None:
     """The rest of a block, from what its first layer gave, added to x; and what the first layer of the next block makes of it, if there is one."""
-    moved, wide, hidden, sums = _strip(h.shape[2]), _strip(x.shape[1]), _strip(HALF * contract[0].shape[1]), _sums()
+    moved, wide, hidden, sums = _strip(h.shape[2]), _strip(x.shape[1]), _strip(HALF * contract[0].shape[1]), room_for_sums()
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
@@ -237,8 +227,8 @@ def leave(first: int, last: int, x: Array, stream: Array, gain: Array, strength:
     """What a stack gives: x, and what its blocks have changed of x · gain, by their strength."""
     channels = x.shape[1]
     _change(
-        _at(x) + 4 * channels * first, 4 * channels, channels, _at(gain), _at(strength), last - first,
-        _at(stream) + 4 * stream.shape[1] * first, 4 * stream.shape[1], _at(out) + 4 * channels * first,
+        at(x) + 4 * channels * first, 4 * channels, channels, at(gain), at(strength), last - first,
+        at(stream) + 4 * stream.shape[1] * first, 4 * stream.shape[1], at(out) + 4 * channels * first,
     )  # fmt: skip
 
 
@@ -249,7 +239,7 @@ def narrow(first: int, last: int, parts: tuple[Array, ...], least: float, layer:
     height, width, outputs = parts[0].shape[0], parts[0].shape[1], out.shape[1]
     halves = 2 if height * width > len(out) else 1
     width //= halves
-    numbers, sums = _strip(HALF * weight.shape[1]), _sums()
+    numbers, sums = _strip(HALF * weight.shape[1]), room_for_sums()
     result = scratch(4 * COLUMNS * ROWS).view(np.float32).reshape(ROWS, COLUMNS)
     begin()
     for start in range(first, last, ROWS):
@@ -261,17 +251,17 @@ def narrow(first: int, last: int, parts: tuple[Array, ...], least: float, layer:
                 while done < count and channels:
                     y, x = halves * ((start + done) // width) + (corner >> 1), (start + done) % width
                     some = min(width - x, count - done)
-                    given = _at(part) + 4 * channels * (y * part.shape[1] + halves * x + (corner & 1))
-                    _read(given, 4 * channels * halves, channels, least, some, _at(numbers) + 2 * (numbers.shape[1] * done + before), 2 * numbers.shape[1])
+                    given = at(part) + 4 * channels * (y * part.shape[1] + halves * x + (corner & 1))
+                    _read(given, 4 * channels * halves, channels, least, some, at(numbers) + 2 * (numbers.shape[1] * done + before), 2 * numbers.shape[1])
                     done += some
                 before += channels
         for g in range(len(weight)):
             _multiply(numbers, weight[g], sums)
             here = g * COLUMNS
             if here + COLUMNS <= outputs:
-                _give(_at(sums), _at(bias) + 4 * here, count, _at(out) + 4 * (outputs * start + here), 4 * outputs)
+                _give(at(sums), at(bias) + 4 * here, count, at(out) + 4 * (outputs * start + here), 4 * outputs)
             else:
-                _give(_at(sums), _at(bias) + 4 * here, count, _at(result), 4 * COLUMNS)
+                _give(at(sums), at(bias) + 4 * here, count, at(result), 4 * COLUMNS)
                 for r in range(count):
                     for c in range(outputs - here):
                         out[start + r, here + c] = result[r, c]
