@@ -1,15 +1,14 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from models.arrays import Array
+from models.bridge import each, tensor
+from models.compiled import strips
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
-from models.kernels import networks
 
 
 class Block(nn.Module):
@@ -24,8 +23,7 @@ class Block(nn.Module):
         self.expand = Narrow(channels, 2 * channels)
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
-        self.compiled: networks.BlockLayers | None = None
-        self.rough: networks.RoughBlock | None = None
+        self.rough: strips.RoughBlock | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -35,17 +33,11 @@ class Block(nn.Module):
         x = self.grid.add(x, self.widen(self.spatial(self.narrow(x))))
         return self.grid.add(x, self.contract(self.expand(x)))
 
-    def compile(self) -> None:
-        """Get the block ready for compiled loops, when its layers are prepared."""
+    def prepare_roughly(self) -> None:
+        """Get the block ready for compiled loops, when its layers are."""
         parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
         rough = [layer.rough.layer for layer in parts if layer.rough]
-        self.compiled, self.rough = None, networks.RoughBlock(*rough) if len(rough) == len(parts) and not self.narrow.exact else None
-        if self.narrow.compiled:
-            narrow, spatial, widen, expand, contract = (layer.on_bytes for layer in parts)
-            self.compiled = networks.BlockLayers(
-                narrow.from_steps, narrow.to_layer(spatial), spatial.to_layer(widen), widen.to_steps, expand.from_steps,
-                expand.to_layer(contract), contract.to_steps,
-            )  # fmt: skip
+        self.rough = strips.RoughBlock(*rough) if len(rough) == len(parts) else None
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -60,20 +52,7 @@ def down(inputs: int, outputs: int, relu: bool = False) -> Narrow:
 
 def up(inputs: int, outputs: int, kind: type[Narrow] | type[Wide] = Wide, **options: bool) -> nn.Sequential:
     """Double the resolution: (B, inputs, H, W) -> (B, outputs, 2H, 2W)."""
-    return Up(kind(inputs, 4 * outputs, **options), nn.PixelShuffle(2))
-
-
-class Up(nn.Sequential):
-    """A convolution whose every four channels become a square of 2×2."""
-
-    def __init__(self, layer: Narrow | Wide, shuffle: nn.PixelShuffle):
-        super().__init__(layer, shuffle)
-        if isinstance(layer, Wide):
-            layer.shuffles = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self[0](x)
-        return x if isinstance(self[0], Wide) and self[0].compiled else self[1](x)
+    return nn.Sequential(kind(inputs, 4 * outputs, **options), nn.PixelShuffle(2))
 
 
 class Stack(nn.Module):
@@ -102,13 +81,7 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
-        if self.grid.exact and (compiled := [block.compiled for block in self.blocks if block.compiled]):
-            return self._by_sample(x, rate, lambda x, gain, strength: networks.stack(x, gain, strength, compiled, limit.largest))
         if not self.grid.exact and not torch.is_grad_enabled() and (rough := [block.rough for block in self.blocks if block.rough]):
-            return self._by_sample(x, rate, lambda x, gain, strength: networks.rough_stack(x, gain, strength, rough))
+            gains, strengths = ([table.line(point) for point in rate] for table in (self.gain, self.strength))
+            return tensor(each(lambda x, gain, strength: strips.rough_stack(x, gain, strength, rough), [x], gains, strengths))
         return limit.clamp(x + self.change(x, rate))
-
-    def _by_sample(self, x: Tensor, rate: Tensor, compiled: Callable[[Tensor, Array, Array], Tensor]) -> Tensor:
-        """In compiled loops, which take one sample with its gains and strengths."""
-        made = [compiled(x[k : k + 1], self.gain.line(rate[k : k + 1]), self.strength.line(rate[k : k + 1])) for k in range(len(x))]
-        return made[0] if len(made) == 1 else torch.cat(made)

@@ -9,15 +9,18 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from models.backends import Float32, Int8, choose_backend
+from models.arrays import Array
 from models.blocks import Block
+from models.bridge import each, pictures, tensor
+from models.compiled.codec import Codec as CompiledCodec
+from models.compiled.codec import is_compiled, most_symbols
+from models.compiled.pictures import features, warp
 from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Exact, ExactLayer, Narrow, RateTable, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
-from models.kernels import tensors
 from models.latent import Prior, Refine
 from models.machine import has_matrix_units
 from models.motion import Estimator, Motion
@@ -27,7 +30,7 @@ from models.refinement import Refinement
 from models.plan import QUICK
 from models.search import Pricing, References, Search
 from models.stages import staged
-from models.steps import MOST_SYMBOLS, CodedStep
+from models.steps import CodedStep
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
 
@@ -89,6 +92,7 @@ class Codec(nn.Module):
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
         self.align = alignment(1)
+        self.compiled: CompiledCodec | None = None
         initialise_intra(self.intra)
         initialise_inter(self.inter)
 
@@ -112,23 +116,36 @@ class Codec(nn.Module):
         """The layers of a decoder, by name."""
         return ((name, layer) for name, layer in layers(self, kind) if is_normative(name))
 
-    def prepare(self) -> None:
-        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form."""
-        backend = choose_backend(next(self.parameters()).device)
+    def prepare(self, loops: CompiledCodec | None = None) -> None:
+        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form.
+
+        Args:
+            loops: the decoder's networks of these weights, where they are known.
+        """
+        on_bytes = next(self.parameters()).device.type == "cpu" and is_compiled()
+        self._attach(loops or CompiledCodec(self.preset, self.arrays()) if on_bytes else None)
         for module in self.modules():
             if isinstance(module, Block | Estimator):
                 module.link()
-        for name, layer in self.normative():  # other backends than float32 do not pay for the smallest layers, which a search on a GPU uses
-            layer.prepare(Float32 if name.startswith("motion.estimators") else backend)
-        for name, other in layers(self):  # those that need not be exact
-            if not is_normative(name) and backend is Int8 and isinstance(other, Narrow):
-                other.prepare_roughly()
-            if not is_normative(name) and isinstance(other, RateTable):
-                other.prepare(backend)
+        for name, layer in layers(self):
+            if isinstance(layer, RateTable) or (is_normative(name) and not on_bytes):
+                layer.prepare()
+            elif isinstance(layer, Narrow) and not is_normative(name) and on_bytes:
+                layer.prepare_roughly()
         for module in self.modules():
             if isinstance(module, Block):
-                module.compile()
-        self.motion.prepare()
+                module.prepare_roughly()
+
+    def arrays(self) -> dict[str, Array]:
+        """All integers that a decoder computes with, by layer and name."""
+        return {f"{name}.{key}": value.cpu().numpy() for name, layer in self.normative() for key, value in layer.integers().items()}
+
+    def _attach(self, loops: CompiledCodec | None) -> None:
+        """Let the networks of a decoder use compiled loops."""
+        self.compiled = loops
+        self.intra.compiled, self.inter.compiled, self.motion.compiled = (loops.intra, loops.inter, loops.motion) if loops else (None, None, None)
+        for network in (self.intra, self.inter):
+            network.latent.compiled = network.compiled.latent if network.compiled else None
 
     # Training
 
@@ -172,9 +189,7 @@ class Codec(nn.Module):
 
     def symbols(self, height: int, width: int) -> int:
         """The most symbols that a frame of an aligned size can have: y, z, and those of every vector."""
-        y = self.preset.latent * (height // 16) * (width // 16)
-        z = self.preset.hyper * -(-height // 64) * -(-width // 64)
-        return y + z + MOST_SYMBOLS * (height // 8) * (width // 8)
+        return most_symbols(self.preset, height, width)
 
     @cached_property
     def floating(self) -> "Codec":
@@ -233,9 +248,7 @@ class Codec(nn.Module):
 
     def _keyframe(self, latent: Tensor, rate: Tensor) -> State:
         context, detail = self.intra.synthesise(latent, rate)
-        features = self.intra.reconstruct(context, detail, rate)
-        picture = tensors.rounded_planes(features) if self._compiled else to_planes(features).rounded()
-        return State((picture,), context, still(context))
+        return State((self.intra.picture(context, detail, rate),), context, still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
         used = state.pictures[: 1 + int(vectors[:, 2].max())]
@@ -249,19 +262,14 @@ class Codec(nn.Module):
             fresh = self.inter.refresh(reference.to(state.context.dtype))
             return torch.where(refresh, fresh, self.inter.grid(warp_context(state.context, vectors)).to(fresh.dtype))
         if refresh:
-            return self.inter.refresh(reference.to(state.context.dtype))
-        if self._compiled:
-            return tensors.warp(state.context, vectors)
+            return self.inter.remembered(reference.to(state.context.dtype))
+        if self.inter.loops:
+            return tensor(each(warp, [state.context], vectors.contiguous().numpy()))
         return self.inter.grid(warp_context(state.context, vectors))
 
     def _features(self, moved: Planes) -> Tensor:
         """Of a picture of 8 bits, or one that is moved."""
-        return tensors.features(moved) if self._compiled else self.inter.grid(to_features(moved))
-
-    @property
-    def _compiled(self) -> bool:
-        """Whether layers work on bytes, and what is between them in compiled loops."""
-        return self.inter.residual.compiled and not torch.is_grad_enabled()
+        return tensor([features(picture) for picture in pictures(moved)]) if self.inter.loops else self.inter.grid(to_features(moved))
 
 
 @dataclass(frozen=True)

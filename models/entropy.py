@@ -1,4 +1,4 @@
-"""The entropy model: Laplace and Bernoulli symbols, their bits in training, their integer tables in a stream.
+"""The entropy coder: Laplace and Bernoulli symbols by integer tables.
 
 A symbol is coded with one of a fixed set of integer frequency tables. Which one is chosen by an index that both sides
 derive from what is already decoded, so the coder itself knows no floating point. The coder is rANS (Duda 2013) as
@@ -9,21 +9,22 @@ and mix with what tells the tables of the symbols that follow.
 
 import importlib.machinery
 import importlib.util
-import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Union
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.fusion import fused
 from models.kernels import coding
 from models.stages import staged
-from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP, load
+from models.tables import BYTES, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Integers = Union["Tensor", np.ndarray]
 
 TOO_MANY = "the payload holds more symbols than a picture of this size can have"
 
@@ -31,38 +32,11 @@ SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
 
 
-def scale_index(raw: Tensor) -> Tensor:
-    """Raw network output (logarithm of the scale) -> table index 0..SCALES-1."""
-    return ((raw - FIRST) / STEP).round().clamp(0, SCALES - 1).int()
-
-
-def flag_index(logit: Tensor) -> Tensor:
-    """Log-odds -> table index SCALES..SCALES+FLAGS-1."""
-    return (logit / FLAG_STEP + FLAGS / 2).floor().clamp(0, FLAGS - 1).int() + SCALES
-
-
-@fused
-def laplace_bits(x: Tensor, raw: Tensor) -> Tensor:
-    """Bits of symbols `x` (integers, or integers plus uniform noise) under a zero-mean Laplace of log-scale `raw`."""
-    scale = raw.float().clamp(FIRST, LAST).exp()
-    x, half = x.float().abs(), 0.5 / scale
-    tail = -x / scale + half + torch.log(-torch.expm1(-2 * half)) - math.log(2)
-    centre = torch.log1p(-(torch.exp(-half) * torch.cosh(x.clamp(max=0.5) / scale)).clamp(max=1 - 1e-6))
-    return torch.where(x < 0.5, centre, tail.clamp(min=-PRECISION * math.log(2))) / -math.log(2)
-
-
-def flag_bits(flag: Tensor, logit: Tensor) -> Tensor:
-    """Bits of binary symbols under log-odds `logit`."""
-    bound = FLAGS / 2 * FLAG_STEP
-    flags, logits = torch.broadcast_tensors(flag.float(), logit.float().clamp(-bound, bound))
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, flags, reduction="none") / math.log(2)
-
-
-def integers(values: Tensor | np.ndarray) -> np.ndarray:
+def integers(values: Integers) -> np.ndarray:
     """Any integers as a flat array of int32 on the processor."""
-    if isinstance(values, Tensor):
-        return values.reshape(-1).to("cpu", torch.int32).numpy()
-    return values.reshape(-1).astype(np.int32, copy=False)
+    if isinstance(values, np.ndarray):
+        return values.reshape(-1).astype(np.int32, copy=False)
+    return values.reshape(-1).cpu().int().numpy()
 
 
 def _check(indexes: np.ndarray) -> None:
@@ -74,7 +48,7 @@ def _check(indexes: np.ndarray) -> None:
 class SymbolSink(Protocol):
     """What the networks write symbols to: a `SymbolEncoder`, or nothing at all."""
 
-    def write(self, symbols: Tensor | np.ndarray, indexes: Tensor | np.ndarray) -> None: ...
+    def write(self, symbols: Integers, indexes: Integers) -> None: ...
 
 
 class SymbolEncoder:
@@ -83,7 +57,7 @@ class SymbolEncoder:
     def __init__(self) -> None:
         self._groups: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def write(self, symbols: Tensor | np.ndarray, indexes: Tensor | np.ndarray) -> None:
+    def write(self, symbols: Integers, indexes: Integers) -> None:
         """Append integer symbols of 16 bits, each with the index of its table; both of any one shape.
 
         Raises:
@@ -178,7 +152,3 @@ class SymbolDecoder:
         if not coding.read_symbols(*self.source, index, symbols):
             raise ValueError(TOO_MANY)
         return symbols.reshape(indexes.shape)
-
-    def read(self, indexes: Tensor) -> Tensor:
-        """`take` for a tensor; symbols are where it is."""
-        return torch.from_numpy(self.take(indexes.to("cpu", torch.int32).numpy())).to(indexes.device)

@@ -19,40 +19,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arrays import Array
-from models.backends import ACTIVATION, EXACT_SUM, Backend, Float32, Int8, Rough, Sums, WideInt8
+from models.backends import Float32, Rough, Sums
+from models.integers import (
+    ACTIVATION, COARSEST, EXACT_SUM, FINEST, KNOT, KNOTS, MANTISSAS, OCTAVE, STREAM_BITS, STREAM_LIMIT, TABLE_BITS, WEIGHT, WIDE_WEIGHT, RangeError,
+)  # fmt: skip
 from models.kernels.lanes import LANES
 from models.kernels.processor import ROUGH
 from models.presets import RATES
 
-STREAM_BITS, STREAM_LIMIT = 12, 127 * 256 + 127
-"""Fractional bits of a stream tensor, and its largest integer."""
-CONTEXT_LIMIT = (1 << 14) - 1
-"""The largest integer of a context: so that it can be warped with weights of 10 bits."""
-WEIGHT, WIDE_WEIGHT = 127, 127 * 128 + 63
-"""The largest weights of convolutions."""
-FINEST, COARSEST = 22, -24
-"""Fractional bits that a convolution's weights may have."""
-OCTAVE = 128
-"""Steps of a gain from one power of two to the next."""
-KNOT = 16 * OCTAVE
-"""The largest entry of a rate table: gains from 2^-16 to 2^16."""
-TABLE_BITS = 6
-"""Fractional bits of a rate table."""
-MANTISSAS = tuple(round(OCTAVE * 2 ** (step / OCTAVE)) for step in range(OCTAVE))
-"""128·2^(i/128): no value lies near enough to a tie for rounding to depend on the machine."""
 OCTAVES = range(-10, 9)
 """Powers of two that activations are sorted by when they are observed."""
-
-
-class RangeError(ValueError):
-    """A layer whose sums could leave the range in which they are exact."""
 
 
 def _outside(values: Tensor, low: int, high: int) -> bool:
@@ -94,7 +77,7 @@ class Exact(nn.Module):
         """The integers that the exact form computes with, by name."""
         return {}
 
-    def prepare(self, backend: Backend) -> None:
+    def prepare(self) -> None:
         """Compute the integers once and for all, when parameters change no more."""
 
     def restore(self, integers: dict[str, Tensor]) -> None:
@@ -210,7 +193,7 @@ class Narrow(Convolution):
         self.low = 0 if relu else -128  # the smallest activation; the largest is 255 more
         self.step = 8 if relu else 7  # bits of the largest activation
         self.register_buffer("reads", torch.zeros(inputs, dtype=torch.int8))  # inputs are read as multiples of 2^reads
-        self.prepared: Float32 | Int8 | None = None
+        self.prepared: Float32 | None = None
         self.rough: Rough | None = None
         self.seen: Tensor | None = None  # moments of the inputs by octave, while they are observed
         self.reader: tuple[Narrow, ...] = ()  # the layer that alone reads the results, if there is one
@@ -233,16 +216,6 @@ class Narrow(Convolution):
         total = self.convolve(rounded(x, read, self.low, self.low + ACTIVATION), weight)
         return torch.addcmul(bias, total.float(), write)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether it works on bytes, between compiled loops."""
-        return self.exact and isinstance(self.prepared, Int8)
-
-    @property
-    def on_bytes(self) -> Int8:
-        """Its prepared form, where `compiled`."""
-        return cast(Int8, self.prepared)
-
     def _prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights as integers, the bias, and the powers of two by which inputs and sums are multiplied."""
         reads, fraction = self.reads.float(), self.fraction.float()
@@ -256,13 +229,13 @@ class Narrow(Convolution):
         """Exponents of the inputs in the shape of the weights."""
         return reads[:, None, None, None] if self.groups > 1 else reads[:, None, None]
 
-    def prepare(self, backend: Backend) -> None:
+    def prepare(self) -> None:
         sums = self.sums()
         for reader in self.reader:
             linked = replace(sums, unit=sums.unit * torch.exp2(-reader.reads.float()), next=reader.low)
             reader.fed = bool((linked.reach() < EXACT_SUM).all())
             sums = linked if reader.fed else sums
-        self.prepared = backend(sums)
+        self.prepared = Float32(sums)
 
     def prepare_roughly(self) -> None:
         """Get the float form ready for use without gradients, when parameters change no more, if the machine is fast at that."""
@@ -337,18 +310,10 @@ class Wide(Convolution):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
         self.grid = Grid()
-        self.prepared: tuple[Float32, Tensor] | WideInt8 | None = None
-        self.shuffles = False  # whether every four channels are to become a square of 2×2, which compiled loops do at once
-
-    @property
-    def compiled(self) -> bool:
-        """Whether it works on bytes, in compiled loops."""
-        return self.exact and isinstance(self.prepared, WideInt8)
+        self.prepared: tuple[Float32, Tensor] | None = None
 
     def forward(self, *parts: Tensor) -> Tensor:
         """In float, or exactly: a stream tensor. Inputs may come in parts, that are to lie side by side."""
-        if self.exact and isinstance(self.prepared, WideInt8) and not torch.is_grad_enabled():
-            return self.prepared(parts)
         x = torch.cat([part.to(parts[-1].dtype) for part in parts], 1) if len(parts) > 1 else parts[0]
         if not self.exact:
             return self.convolve(x, self.weight, self.bias)
@@ -356,7 +321,7 @@ class Wide(Convolution):
             weight = self._weight() * torch.exp2(-self.fraction.float())[:, None, None, None]
             with torch.autocast(x.device.type, enabled=False):
                 return self.grid.add(self._bias(), self.convolve(x.float(), weight))
-        kernel, bias = self.prepared if isinstance(self.prepared, tuple) else (Float32(self.sums()), self._bias())
+        kernel, bias = self.prepared or (Float32(self.sums()), self._bias())
         shifted = torch.add(x, self.grid.anchor + 8.0 + 2.0**-5).permute(0, 2, 3, 1).contiguous()  # the lowest 16 bits are 2^15 + 2^7 + x
         pairs = shifted.view(torch.int32).to(torch.int16).view(torch.uint8)  # (B, H, W, 2·inputs): 128 + l, 128 + h, ...
         high, low = kernel(pairs.permute(0, 3, 1, 2).float()).chunk(2, 1)
@@ -380,9 +345,8 @@ class Wide(Convolution):
         ones = torch.ones(weight.shape[1], device=unit.device)
         return Sums(weight, bias, torch.cat([256 * unit, unit]), ones, 0, None, 1, 0, 1)
 
-    def prepare(self, backend: Backend) -> None:
-        sums, bias = self.sums(), self._bias().detach()
-        self.prepared = (Float32(sums), bias) if backend is Float32 else WideInt8(sums, bias.flatten(), 4 if self.shuffles else 1)
+    def prepare(self) -> None:
+        self.prepared = Float32(self.sums()), self._bias().detach()
 
     def settle_weights(self) -> None:
         self.calibrate(WIDE_WEIGHT)
@@ -413,18 +377,17 @@ class RateTable(Exact):
     """
 
     kinds = {"knots": torch.int16}
-    KNOTS = RATES // 8 + 1
     steps = float(1 << TABLE_BITS)  # of one unit, in the exact form
 
     def __init__(self, channels: int, first: float = 0.0, last: float = 0.0):
         super().__init__()
-        line = torch.linspace(first, last, self.KNOTS)
+        line = torch.linspace(first, last, KNOTS)
         self.knots = nn.Parameter(line[:, None].repeat(1, channels))
         self.prepared: Tensor | None = None  # (64, C, 1, 1)
         self._lines: Array | None = None
 
     @torch.no_grad()
-    def prepare(self, _: Backend) -> None:
+    def prepare(self) -> None:
         """Compute the vectors of all rate points once and for all."""
         self.prepared, self._lines = self._vector(torch.arange(RATES, device=self.knots.device)), None
 
@@ -449,7 +412,7 @@ class RateTable(Exact):
 
     def _between(self, knots: Tensor, rate: Tensor) -> Tensor:
         place = rate.float() / 8
-        low = place.floor().clamp(0, self.KNOTS - 2).long()
+        low = place.floor().clamp(0, KNOTS - 2).long()
         part = (place - low)[:, None]
         return (knots[low] * (1 - part) + knots[low + 1] * part)[:, :, None, None]
 
@@ -517,3 +480,21 @@ def link(*chain: Narrow) -> None:
     """Let each layer, when it is prepared, hand on integers to the next one, which is the only one to read them."""
     for writer, reader in pairwise(chain):
         writer.reader = (reader,)
+
+
+Form = TypeVar("Form")
+
+
+class Compilable(nn.Module, Generic[Form]):
+    """A network whose exact form may be there in compiled loops (`models/compiled`)."""
+
+    grid: Grid
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compiled: Form | None = None
+
+    @property
+    def loops(self) -> Form | None:
+        """The compiled loops, where they are to be used."""
+        return self.compiled if self.grid.exact and not torch.is_grad_enabled() else None

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import bridge
 from models.blocks import Stack
+from models.bridge import arrays
 from models.exact import Narrow, RateGain
 from models.fusion import fused
-from models.kernels import tensors
+from models.compiled import pictures as loops
 from models.picture import Planes, to_features, to_planes
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 
@@ -70,8 +72,10 @@ class Enhancer(nn.Module):
             rate, following_rate: rate points of the picture and of the next one, (B,): which of them is the better.
         """
         compiled = self.enter.rough is not None and not torch.is_grad_enabled() and len(rate) == 1
-        features = tensors.features(picture) if compiled else to_features(picture)
-        change = (tensors.features(following) if compiled else to_features(following)) - features
+        features, ahead = (
+            bridge.tensor([loops.features(bridge.pictures(planes)[0])]) if compiled else to_features(planes) for planes in (picture, following)
+        )
+        change = ahead - features
         better = (following_rate - rate)[:, None, None, None] / 8
         inputs = (features, context, 4 * change, 4 * change * better)
         x = self.stack(self.enter(*(tensor.to(context.dtype) for tensor in inputs)), rate)
@@ -79,9 +83,9 @@ class Enhancer(nn.Module):
         size = LAMBDA_RATIO ** ((rate - RATES) / 32)
         if compiled:
             limits = self.limit.line(rate).tolist()
-            return tensors.enhanced(
-                picture, (features, self.leave(x), self.trust(x), change), self.kernels(x), RINGS, float(size), CHANGE_LIMIT, (*limits, limits[1])
-            )  # fmt: skip
+            parts = [arrays(part)[0] for part in (features, self.leave(x), self.trust(x), change)]
+            (given,), kernels = bridge.pictures(picture), arrays(self.kernels(x))[0]
+            return bridge.to_planes([loops.enhanced(given, parts, kernels, RINGS, float(size), CHANGE_LIMIT, (*limits, limits[1]))])
         believed = self.trust(x).float() / 4 * change.clamp(-CHANGE_LIMIT, CHANGE_LIMIT)
         moved = to_planes(features + self.leave(x).float() * size[:, None, None, None] + believed)
         luma, *chroma = (self.kernels(x).float() / 8).split((len(LUMA_RING), len(CHROMA_RING), len(CHROMA_RING)), 1)

@@ -4,20 +4,22 @@ The context has as many channels as the picture has samples, and holds more than
 passes it by: `detail` goes straight from y to the picture, as the difference to the reference goes straight to y.
 """
 
-import torch
 from torch import Tensor, nn
 
+from models import bridge
 from models.blocks import Stack, down, up
-from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
+from models.bridge import each, rates, tensor
+from models.compiled import networks
+from models.exact import Compilable, Grid, Narrow, Wide
 from models.filters import ContextFilter
-from models.kernels import tensors
+from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
 from models.picture import Planes, to_planes
 from models.presets import PICTURE, Preset
 from models.stages import staged
 
 
-class Inter(nn.Module):
+class Inter(Compilable[networks.Inter]):
     """Temporal context p, analysis to y, synthesis to c, in-loop filter to c̃, head to the picture."""
 
     def __init__(self, preset: Preset):
@@ -44,9 +46,17 @@ class Inter(nn.Module):
         self.part, self.grid = Grid(8, 256), Grid()
         nn.init.constant_(self.release.bias, 0.05)
 
+    def remembered(self, reference: Tensor) -> Tensor:
+        """Warped picture (B, 96, H/8, W/8) -> what stands for a context that is not known (B, C, H/8, W/8)."""
+        if self.loops:
+            return tensor(each(self.loops.refresh, [reference]))
+        return self.refresh(reference)
+
     @staged("context")
     def predict(self, reference: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Warped picture (B, 96, H/8, W/8) and warped context (B, C, H/8, W/8) -> temporal context p (B, C, H/8, W/8)."""
+        if self.loops:
+            return tensor(each(self.loops.predict, (reference, memory), rates(rate)))
         x = self.enter(reference, memory)
         return self.context(x, rate)
 
@@ -59,12 +69,18 @@ class Inter(nn.Module):
     @staged("synthesis")
     def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter, and detail that passes it by (B, 96, H/8, W/8)."""
+        if self.loops:
+            made, detail = zip(*each(self.loops.synthesise, (latent, context), rates(rate)))
+            return tensor(made), tensor(detail)
         x = self.merge(self.from_latent(latent), context)
         return self.decoder(x, rate), self.detail(latent)
 
     @staged("in-loop filter")
     def filtered(self, context: Tensor, switch: Tensor | bool, rate: Tensor) -> Tensor:
         """c -> c̃: the in-loop filter applied where `switch` is 1; a tensor (B,), or a bool for all."""
+        if self.loops:
+            switches = switch.bool().tolist() if isinstance(switch, Tensor) else len(context) * [switch]
+            return tensor(each(self.loops.filtered, [context], switches, rates(rate)))
         if isinstance(switch, Tensor):
             context = context + switch[:, None, None, None].to(context.dtype) * self.filter(context, rate)
         elif switch:
@@ -83,15 +99,9 @@ class Inter(nn.Module):
 
     def picture(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
         """`reconstruct` as a picture of 8 bits."""
-        if self.residual.compiled and not torch.is_grad_enabled():
-            return self._passes(context, detail, reference, rate)
+        if self.loops:
+            return bridge.to_planes(each(self.loops.picture, (context, detail, reference), rates(rate)))
         return to_planes(self.reconstruct(context, detail, reference, rate)).rounded()
-
-    @staged("reconstruction")
-    def _passes(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
-        """The same in compiled loops."""
-        x = self.head(context, rate)
-        return tensors.released(self.residual(x), detail, reference, self.release(x))
 
     def decoded(self, values: Tensor, context: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
         """Values of y in quantisation steps (B, N, H/16, W/16), p and the warped picture -> picture features (B, 96, H/8, W/8), the in-loop filter on."""

@@ -1,15 +1,20 @@
 """The keyframe network: a picture coded from nothing, and the first context of the frames that follow."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from models import bridge
 from models.blocks import Stack, down, up
-from models.exact import CONTEXT_LIMIT, Grid, Narrow, Wide
+from models.bridge import each, rates, tensor
+from models.compiled import networks
+from models.exact import Compilable, Grid, Narrow, Wide
+from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
+from models.picture import Planes, to_planes
 from models.presets import PICTURE, Preset
 from models.stages import staged
 
 
-class Intra(nn.Module):
+class Intra(Compilable[networks.Intra]):
     """Analysis to y, synthesis to the context c, head from c to the picture."""
 
     def __init__(self, preset: Preset):
@@ -35,12 +40,21 @@ class Intra(nn.Module):
     @staged("keyframe network")
     def synthesise(self, latent: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ (B, N, H/16, W/16) -> c (B, C, H/8, W/8), and detail that passes it by (B, 96, H/8, W/8)."""
+        if self.loops:
+            context, detail = zip(*each(self.loops.synthesise, [latent], rates(rate)))
+            return tensor(context), tensor(detail)
         return self.hold(self.to_context(self.decoder(self.from_latent(latent), rate))), self.detail(latent)
 
     @staged("keyframe network")
     def reconstruct(self, context: Tensor, detail: Tensor, rate: Tensor) -> Tensor:
         """c and detail -> picture features (B, 96, H/8, W/8), float32."""
         return self.grid(self.leave(self.head(context, rate)).float() + detail.float())
+
+    def picture(self, context: Tensor, detail: Tensor, rate: Tensor) -> Planes:
+        """`reconstruct` as a picture of 8 bits."""
+        if self.loops:
+            return bridge.to_planes(each(self.loops.picture, (context, detail), rates(rate)))
+        return to_planes(self.reconstruct(context, detail, rate)).rounded()
 
     def decoded(self, values: Tensor, rate: Tensor) -> Tensor:
         """Values of y in quantisation steps (B, N, H/16, W/16) -> picture features (B, 96, H/8, W/8)."""

@@ -6,31 +6,26 @@ one go; symbols whose scale is tiny are not coded at all.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.bits import laplace_bits, scale_index
 from models.blocks import Block, down, up
-from models.entropy import SKIP, TOO_MANY, SymbolDecoder, SymbolSink, integers, laplace_bits, scale_index
-from models.exact import Grid, Narrow, RateGain, RateTable
-from models.kernels import coding, networks, tensors
+from models.bridge import arrays, each, rates, tensor
+from models.compiled import networks
+from models.compiled.networks import HYPER_ALIGN, LIMIT
+from models.entropy import SKIP, SymbolDecoder, SymbolSink, integers
+from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
+from models.integers import VALUE_BITS, VALUE_LIMIT
 from models.machine import has_matrix_units
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
-
-LIMIT = 1023
-"""The encoder's largest symbol."""
-
-VALUE_BITS, VALUE_LIMIT = 6, (1 << 16) - 1
-"""Means and values of y, in units of the quantisation step, are multiples of 2^-6 below 2^10."""
-
-HYPER_ALIGN = 4
-"""z lies on a grid four times coarser than y's."""
-
 
 @dataclass(frozen=True)
 class Prior:
@@ -49,7 +44,7 @@ def through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-class Latent(nn.Module):
+class Latent(Compilable[networks.Latent]):
     """y at 1/16 with its hyperprior z at 1/64.
 
     Args:
@@ -91,22 +86,16 @@ class Latent(nn.Module):
     @staged("prior")
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
+        if loops := self.loops:
+            known: Iterable[Any] = len(z) * [None] if context is None else arrays(context)
+            made = each(lambda z, known, point: loops.prior(z, known, point, height, width), [z], known, rates(rate))
+            return Prior(tensor([prior.mean for prior in made]), tensor([prior.scale for prior in made]))
         x = self.hyper_decoder(z)[..., :height, :width]
-        if len(x) == 1 and self.grid.exact and self.refine.compiled:
-            return self._prior(x, context, rate, self.refine.compiled)
         if self.temporal is not None:
             x = torch.cat([x, self.temporal(context)], 1)
         x = self.refine(self.fuse_gain(F.relu(self.grid(self.fuse(x))), rate))
         mean, scale = self.grid(self.parameters_out(x).float()).chunk(2, 1)
         return Prior(self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate))
-
-    def _prior(self, hyper: Tensor, context: Tensor | None, rate: Tensor, refine: networks.BlockLayers) -> Prior:
-        """The same from what z says, in compiled loops."""
-        parts = [] if self.temporal is None else [self.temporal(context)]
-        fused = self.fuse.on_bytes.of(hyper, *parts)
-        stream = networks.through_blocks(fused, self.fuse_gain.line(rate), [refine], rectify=True)
-        parameters = self.parameters_out(networks.numbers(stream, fused.shape))
-        return Prior(*networks.prior(parameters, self.step.line(rate), self.scale_offset.line(rate), self.value.largest))
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Training: y -> (quantised ŷ, bits of y and z for each sample (B,))."""
@@ -125,8 +114,8 @@ class Latent(nn.Module):
             z = self.hyper(y, rate).float().round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        if self.fuse.compiled and len(y) == 1 and not refine:
-            return self._write(y, prior, rate, coder)
+        if self.loops and len(y) == 1 and not refine:
+            return tensor([self.loops.write(arrays(y)[0], networks.Prior(arrays(prior.mean)[0], arrays(prior.scale)[0]), int(rate), coder)])
         index = scale_index(prior.scale)
         symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
         if refine:
@@ -139,35 +128,18 @@ class Latent(nn.Module):
     @staged("latent")
     def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolDecoder) -> Tensor:
         """Read z and y (N, height, width) of one frame; returns ŷ."""
+        if self.loops:
+            return tensor([self.loops.decode(None if context is None else arrays(context)[0], int(rate), height, width, coder)])
         channels = self.hyper_scale.knots.shape[1]
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
-        z = coder.read(index).float()
+        z = torch.from_numpy(coder.take(integers(index).reshape(index.shape))).to(index.device).float()
         prior = self.prior(z, context, rate, height, width)
-        if self.fuse.compiled:
-            return self._read(coder, prior, rate)
         indexes = integers(scale_index(prior.scale))
         coded = np.flatnonzero(indexes >= SKIP)
         symbols = np.zeros(len(indexes), np.float32)
         symbols[coded] = coder.take(indexes[coded])
         found = torch.from_numpy(symbols).to(z.device).view(prior.mean.shape)
         return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
-
-    def _write(self, y: Tensor, prior: Prior, rate: Tensor, coder: SymbolSink) -> Tensor:
-        """Write y by a compiled loop."""
-        latent, (symbols, indexes) = tensors.empty(y.shape), (np.empty(y.numel(), np.int32) for _ in range(2))
-        given = (tensors.rows(y.float()), tensors.rows(prior.mean), tensors.rows(prior.scale), self.step.line(rate), self.unstep.line(rate))
-        count = coding.latent_symbols(*given, self.value.largest, LIMIT, symbols, indexes, tensors.rows(latent))
-        coder.write(symbols[:count], indexes[:count])
-        return latent
-
-    @staged("entropy coding")
-    def _read(self, coder: SymbolDecoder, prior: Prior, rate: Tensor) -> Tensor:
-        """Read y by a compiled loop."""
-        latent = tensors.empty(prior.mean.shape)
-        values = (tensors.rows(prior.mean), tensors.rows(prior.scale), self.unstep.line(rate))
-        if not coding.read_latent(*coder.source, *values, self.value.largest, tensors.rows(latent)):
-            raise ValueError(TOO_MANY)
-        return latent
 
     def _hyper_index(self, shape: tuple[int, ...], rate: Tensor) -> Tensor:
         return scale_index(self.hyper_scales(rate)).expand(shape)

@@ -10,7 +10,7 @@ neighbours costs a hundredth of a bit, so block sizes vary without being signall
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arrays import Array
-from models.entropy import SymbolDecoder, SymbolSink, flag_bits, laplace_bits
-from models.exact import Grid, Narrow, layers, link
+from models.bits import flag_bits, laplace_bits
+from models.bridge import arrays
+from models.compiled import networks
+from models.compiled.layers import Integers
+from models.compiled.networks import SIDE
+from models.entropy import SymbolDecoder, SymbolSink
+from models.exact import Compilable, Grid, Narrow, layers, link
 from models.presets import RATES
-from models.pyramid import LEVELS, NEAR, Cells, order, order_on
+from models.pyramid import LEVELS, NEAR, Cells, order
 from models.stages import staged
-from models.steps import MOST_SYMBOLS, CodedStep, Estimate
+from models.steps import MOST_SYMBOLS, CodedStep
 from models.vectors import Prediction, displacement, velocity
-
-SIDE = 16
-"""Channels that an estimator sees of the context."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -118,18 +119,8 @@ class Estimator(nn.Sequential):
         """Let prepared layers hand over integers without rescaling them in between."""
         link(*self)
 
-    def arrays(self) -> tuple[Array | int, ...]:
-        """The exact form for compiled loops: of each layer how inputs are scaled, the smallest integer they are read as, weights (inputs, outputs), and the bias."""
-        arrays: list[Array | int] = []
-        for _, layer in layers(self, Narrow):
-            sums = layer.sums()
-            weight, bias = sums.weight[:, :, 0, 0] * sums.unit[:, None], sums.bias * sums.unit
-            scale, weights, biases = (tensor.contiguous().cpu().numpy() for tensor in (sums.scale, weight.t(), bias))
-            arrays += scale, sums.low, weights, biases
-        return tuple(arrays)
 
-
-class Motion(nn.Module):
+class Motion(Compilable[networks.Motion]):
     """Codes vector fields (`models/vectors.py`).
 
     Args:
@@ -141,14 +132,13 @@ class Motion(nn.Module):
         self.side = Narrow(context, SIDE)
         self.grid = Grid()
         self.estimators = nn.ModuleList(Estimator() for _ in range(1 + 2 * (len(LEVELS) - 1)))
-        self.prepared: list[tuple[Array | int, ...]] = []
 
-    def prepare(self) -> None:
-        """Make ready for coding, when weights change no more."""
-        self.prepared = self._arrays()
-
-    def _arrays(self) -> list[tuple[Array | int, ...]]:
-        return [estimator.arrays() for estimator in self.estimators if isinstance(estimator, Estimator)]
+    def _in_loops(self) -> networks.Motion:
+        """For coding vectors, which goes through compiled loops wherever the context is."""
+        if self.compiled:
+            return self.compiled
+        values = {f"motion.{name}.{key}": value.cpu().numpy() for name, layer in layers(self) for key, value in layer.integers().items()}
+        return networks.Motion(Integers(values), self.side.weight.shape[1])
 
     def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Training: bits of a field for each sample, (B,)."""
@@ -179,12 +169,9 @@ class Motion(nn.Module):
 
     def coded_steps(self, field: Array, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[CodedStep]:
         """The steps of coding a field (3, h, w); whoever decodes fills it in between."""
-        side = F.relu(self.side(memory)).float().permute(0, 2, 3, 1).reshape(-1, SIDE).contiguous().cpu().numpy()
-        past = previous.reshape(3, -1).contiguous().cpu().numpy()
-        quality = np.float32(int(rate)) / np.float32(RATES) - np.float32(0.5)
-        prepared = self.prepared or self._arrays()
-        for cells in order(*field.shape[1:]):
-            yield CodedStep(cells, field.reshape(3, -1), past, Estimate(side, quality, prepared[cells.kind]))
+        loops = self._in_loops()
+        side = loops.side(arrays(memory)[0]) if self.loops else arrays(self.side(memory).cpu())[0]
+        return loops.steps(field, previous[0].contiguous().cpu().numpy(), side, int(rate))
 
     def steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
         """Goes through the pyramid of a field (B, 3, h, w)."""
@@ -207,10 +194,20 @@ def _beside(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1, 2)
 
 
+@lru_cache(maxsize=8)
+def _order_on(height: int, width: int, device: torch.device) -> tuple[Cells[Tensor], ...]:
+    """The steps in which a field is coded, on a device."""
+
+    def on(places: Array) -> Tensor:
+        return torch.from_numpy(places).to(device)
+
+    return tuple(Cells(step.kind, on(step.where), on(step.around), step.ends) for step in order(height, width))
+
+
 def pyramid(field: Tensor, previous: Tensor) -> Iterator[Place]:
     """The order in which a contiguous field is coded. A place is predicted from what `field` holds when it is asked for."""
     known, past = (vectors.flatten(-2) for vectors in (field, previous))
-    for cells in order_on(*field.shape[2:], field.device):
+    for cells in _order_on(*field.shape[2:], field.device):
         near = past.index_select(-1, cells.where)[None]
         if len(cells.around):
             around = known.index_select(-1, cells.around).view(*known.shape[:2], NEAR - 1, -1)

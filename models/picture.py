@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ALIGN = 16
-"""Pictures are padded at the right and bottom to a multiple of this many luma samples."""
-
-BORDER = 24
-"""Luma samples around a picture that motion compensation may read, which repeat its border; half as many of chroma."""
+from models.compiled import pictures
+from models.presets import aligned
+from models.taps import BORDER
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,9 @@ class Planes:
 def bordered(plane: Tensor, border: int = BORDER) -> Tensor:
     """A plane of 8 bits as bytes, with its border repeated: (B, C, H, W) -> (B, C, H + 2·border, W + 2·border)."""
     if not plane.is_cuda:
-        from models.kernels import tensors
-
-        return tensors.bordered(plane, border)
+        flat = plane.detach().float().flatten(0, 1).contiguous().numpy()
+        return torch.from_numpy(pictures.bordered(flat, border)).unflatten(0, plane.shape[:2])
     return F.pad(plane, (border,) * 4, mode="replicate").to(torch.uint8)
-
-
-def aligned(size: int) -> int:
-    """The padded size in luma samples."""
-    return -(-size // ALIGN) * ALIGN
 
 
 def pad(planes: Planes) -> Planes:

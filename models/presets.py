@@ -14,6 +14,9 @@ RATES = 64
 PICTURE = 96
 """Channels of a picture at 1/8 resolution: luma un-shuffled by 8 (64) and each chroma plane by 4 (16 + 16)."""
 
+ALIGN = 16
+"""Pictures are padded at the right and bottom to a multiple of this many luma samples."""
+
 BEST_LAMBDA, LAMBDA_RATIO = 0.45, 2.8
 """Lagrangian at qp 0 and its ratio from one whole qp to the next."""
 
@@ -47,3 +50,8 @@ PRESETS = {
 def lagrangian(rate: Number) -> Number:
     """The λ of the loss `bits/pixel + λ·MSE` (8-bit samples) at a rate point from 0 to 63."""
     return BEST_LAMBDA * LAMBDA_RATIO ** (-rate / 8)
+
+
+def aligned(size: int) -> int:
+    """The padded size in luma samples."""
+    return -(-size // ALIGN) * ALIGN

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Generic
 
 import numpy as np
-import torch
 
 from models.arrays import Array, Values
 
@@ -54,16 +53,6 @@ def order(height: int, width: int) -> tuple[Cells[Array], ...]:
         if crosses:
             steps.append(cells(2 + 2 * level, grid, *crosses))
     return tuple(steps)
-
-
-@lru_cache(maxsize=8)
-def order_on(height: int, width: int, device: torch.device) -> tuple[Cells[torch.Tensor], ...]:
-    """The same on a device."""
-    return tuple(Cells(step.kind, _on(step.where, device), _on(step.around, device), step.ends) for step in order(height, width))
-
-
-def _on(values: Array, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(values).to(device)
 
 
 def _reflected(places: Array, size: int) -> Array:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.entropy import SKIP, laplace_bits, scale_index
+from models.bits import laplace_bits, scale_index
+from models.entropy import SKIP
 from models.latent import Prior
 from models.picture import Planes
 from models.presets import lagrangian

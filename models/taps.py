@@ -19,3 +19,6 @@ CHROMA_TAPS = (
     (-2, 10, 58, -2),
 )
 """Eighth-sample interpolation of ITU-T H.265, 8.5.3.3.3.3."""
+
+BORDER = 24
+"""Luma samples around a picture that motion compensation may read, which repeat its border; half as many of chroma."""

@@ -6,12 +6,12 @@ There is one for each 8×8 block, which points to where its content was in a pic
 
 import math
 from dataclasses import dataclass
-from typing import Generic
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Generic
 
 from models.arrays import Values, joined
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REFERENCES = 8
 """Pictures that vectors can point to."""
@@ -56,6 +56,6 @@ class Prediction(Generic[Values]):
         return joined([vectors[..., :2, :, :] - displacement(self.speed, age), age - self.age], -3)
 
 
-def still(like: Tensor) -> Tensor:
+def still(like: "Tensor") -> "Tensor":
     """A field without motion for features (B, C, H/8, W/8) of a picture."""
-    return torch.zeros((like.shape[0], 3, *like.shape[2:]), dtype=torch.int32, device=like.device)
+    return like.new_zeros(like.shape[0], 3, *like.shape[2:]).int()

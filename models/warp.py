@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models import bridge
+from models.compiled import pictures
 from models.fusion import fused_on_cpu
-from models.kernels import tensors
-from models.picture import BORDER, Planes
+from models.picture import Planes
 from models.stages import staged
-from models.taps import CHROMA_TAPS, LUMA_TAPS
+from models.taps import BORDER, CHROMA_TAPS, LUMA_TAPS
 from models.vectors import displacement, velocity
 
 BLOCK = 8
@@ -89,7 +90,9 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
     Ages beyond the oldest picture mean that one.
     """
     if not vectors.is_cuda:
-        return tensors.compensate([picture.bordered for picture in references], vectors)
+        known = [[plane.numpy() for plane in picture.bordered] for picture in references]  # luma and chroma, of all samples
+        fields = vectors.contiguous().numpy()
+        return bridge.to_planes([pictures.compensate([(y[k], uv[k]) for y, uv in known], field) for k, field in enumerate(fields)])
     luma, chroma = (torch.stack(planes) for planes in zip(*(picture.bordered for picture in references)))
     return Planes(_compensate(luma, vectors, LUMA_TAPS, BLOCK, BORDER), *_compensate(chroma, vectors, CHROMA_TAPS, BLOCK // 2, BORDER // 2).split(1, 1))
 
@@ -97,7 +100,8 @@ def compensate(references: Sequence[Planes], vectors: Tensor) -> Planes:
 def compensate_luma(references: Sequence[Tensor], vectors: Tensor) -> Tensor:
     """The same for luma alone, of pictures with their `BORDER`, in bytes: (B, 1, H + 2·BORDER, W + 2·BORDER) each -> (B, 1, H, W)."""
     if not vectors.is_cuda:
-        return tensors.compensate_luma(references, vectors)
+        known, fields = [plane.numpy() for plane in references], vectors.contiguous().numpy()
+        return bridge.batch([pictures.compensate_luma([plane[k] for plane in known], field) for k, field in enumerate(fields)])[:, None]
     return _compensate(torch.stack(list(references)), vectors, LUMA_TAPS, BLOCK, BORDER)
 
 

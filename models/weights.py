@@ -4,18 +4,27 @@ A file holds two things. Under `integers.` is what a decoder computes with; its 
 other tensors are the float16 parameters of all networks: of those that only an encoder has, and for training to go on from.
 """
 
+from __future__ import annotations
+
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from models.calibration import integers
-from models.codec import Codec
-from models.exact import RangeError
+from models.compiled.codec import Codec as CompiledCodec
 from models.files import replacing
+from models.integers import Misfit, RangeError
 from models.presets import PRESETS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from models.arrays import Array
+    from models.codec import Codec
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -36,6 +45,15 @@ class Model:
 
 
 @dataclass(frozen=True)
+class DecoderModel:
+    """What decodes with trained weights, without PyTorch."""
+
+    codec: CompiledCodec
+    name: str
+    hash: bytes  # 8 bytes
+
+
+@dataclass(frozen=True)
 class Contents:
     """What a weights file holds."""
 
@@ -49,12 +67,12 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 
-def weights_hash(integers: dict[str, Tensor]) -> bytes:
+def weights_hash(integers: Mapping[str, Tensor | Array]) -> bytes:
     """The first 8 bytes of SHA-256 over a decoder's integers: in the order of names, each name in ASCII, a zero byte, and the values as int32, low byte first."""
     digest = hashlib.sha256()
     for name in sorted(integers):
         digest.update(name.encode() + b"\0")
-        digest.update(integers[name].cpu().contiguous().numpy().astype("<i4").tobytes())
+        digest.update(np.asarray(integers[name]).astype("<i4").tobytes())
     return digest.digest()[:8]
 
 
@@ -65,6 +83,8 @@ def save(codec: Codec, path: Path, originals: dict[str, Tensor] | None = None) -
         originals: parameters to write in the place of the codec's, which may be no more than its integers.
     """
     from safetensors.torch import save as serialise
+
+    from models.calibration import integers
 
     parameters = dict(codec.named_parameters()) | (originals or {})
     tensors = {name: p.detach().half() for name, p in parameters.items()}
@@ -80,23 +100,29 @@ def read(path: Path) -> Contents:
     Raises:
         WeightsError: the file is missing, damaged, or of something else.
     """
+    preset, tensors = _read(path, "pt")
+    return Contents(preset, {name: t.float() for name, t in tensors.items() if not name.startswith(INTEGERS)}, _integers(tensors))
+
+
+def _read(path: Path, framework: str, only: str = "") -> tuple[str, dict[str, Any]]:
+    """The preset of a weights file, and its tensors whose names begin like this: PyTorch's ("pt") or NumPy's ("np")."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, framework) as file:
             preset = (file.metadata() or {}).get("preset")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(only)}
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such file; give weights that nvc train wrote, or the name of a model") from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: these weights cannot be read ({error}); give a .safetensors file that nvc train wrote") from None
     if preset not in PRESETS:
         raise WeightsError(f"{path}: the weights do not say which preset they are for; give a file that nvc train wrote")
-    return Contents(
-        preset,
-        {name: t.float() for name, t in tensors.items() if not name.startswith(INTEGERS)},
-        {name.removeprefix(INTEGERS): t for name, t in tensors.items() if name.startswith(INTEGERS)},
-    )
+    return preset, tensors
+
+
+def _integers(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(INTEGERS): values for name, values in tensors.items() if name.startswith(INTEGERS)}
 
 
 def locate(model: str) -> Path:
@@ -114,31 +140,57 @@ def locate(model: str) -> Path:
     return Path(model) if given else FOLDER / f"{model}.safetensors"
 
 
-def load(model: str, device: torch.device | str = "cpu") -> Model:
-    """A model by name, or from a weights file, ready for exact coding.
+def load_decoder(model: str) -> DecoderModel:
+    """What decodes with a model by name, or with one from a weights file, in compiled loops (`models.compiled.codec.is_compiled`).
 
     Raises:
         WeightsError: there is no such model, or its file is missing, damaged, or does not fit.
     """
     path = locate(model)
-    contents = read(path)
-    codec = Codec(PRESETS[contents.preset])
-    misfit = WeightsError(f"{path}: the weights do not fit the preset {contents.preset} of this version; train or fetch new ones")
+    preset, tensors = _read(path, "np", INTEGERS)
+    integers = _integers(tensors)
+    return DecoderModel(_compiled(path, preset, integers), path.stem, weights_hash(integers))
+
+
+def _compiled(path: Path, preset: str, integers: dict[str, Array]) -> CompiledCodec:
     try:
-        codec.load_state_dict(contents.parameters, strict=False)
-        restore(codec, contents.integers)
+        return CompiledCodec(PRESETS[preset], integers)
     except RangeError as error:
         raise WeightsError(f"{path}: {error}, so that they would not be exact; train or fetch new weights") from None
-    except (RuntimeError, KeyError):
-        raise misfit from None
-    names = {f"{name}.{key}" for name, layer in codec.normative() for key in layer.kinds}
-    if {name for name, _ in codec.named_parameters()} != contents.parameters.keys() or contents.integers.keys() != names:
-        raise misfit
+    except Misfit:
+        raise _misfit(path, preset) from None
+
+
+def _misfit(path: Path, preset: str) -> WeightsError:
+    return WeightsError(f"{path}: the weights do not fit the preset {preset} of this version; train or fetch new ones")
+
+
+def load(model: str, device: torch.device | str = "cpu") -> Model:
+    """A model by name, or from a weights file, ready for exact coding.
+
+    Raises:
+        WeightsError: as of `load_decoder`.
+    """
+    import torch
+
+    from models.codec import Codec
+
+    path = locate(model)
+    contents = read(path)
+    loops = _compiled(path, contents.preset, {name: values.numpy() for name, values in contents.integers.items()})
+    codec = Codec(PRESETS[contents.preset])
+    try:
+        codec.load_state_dict(contents.parameters, strict=False)
+    except RuntimeError:
+        raise _misfit(path, contents.preset) from None
+    if {name for name, _ in codec.named_parameters()} != contents.parameters.keys():
+        raise _misfit(path, contents.preset)
     if not all(torch.isfinite(tensor).all() for tensor in contents.parameters.values()):
         raise WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
+    restore(codec, contents.integers)
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     codec.exact = True
-    codec.prepare()
+    codec.prepare(loops)
     return Model(codec, path.stem, weights_hash(contents.integers))
 
 

@@ -14,7 +14,7 @@ import click
 from nvc_cli.completion import files, models
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target
-from nvc_cli.runtime import choose_device, load_model, max_pixels_option, profile_option, runtime_options, stream_model
+from nvc_cli.runtime import load_decoder, max_pixels_option, profile_option, runtime_options, stream_model
 
 if TYPE_CHECKING:
     from nvc_cli.stream import Header
@@ -111,12 +111,11 @@ def command(
             click.echo(f"nvc: {sink.note}", err=True)
         from nvc_cli.report import Meter, profiled, tell, tell_profile
 
-        place = choose_device(device, threads)
         name = stream_model(header.model, model)
         from nvc_cli.decoder import Decoder
         from nvc_cli.player import Player, Showing
 
-        decoder = Decoder(header, load_model(name, place), enhance, place, source, max_pixels) if jobs == 1 else None
+        decoder = Decoder(header, load_decoder(name, device, threads, enhance), enhance, None, source, max_pixels) if jobs == 1 else None
         with profiled(profiling) as profile, sink as writer:
             reader.on_sample = part.sampled(header, writer)
             meter = Meter(info, part.count, "decoding")
@@ -124,11 +123,10 @@ def command(
             if decoder:
                 player = Player(reader, decoder, meter, part.first, part.stop, resilient)
             else:
-                from torch import get_num_threads
-
+                from models.kernels.threads import cores
                 from nvc_cli.decode_jobs import Order, Team
 
-                order = Order(header, name, enhance, device, max(1, get_num_threads() // jobs), source, max_pixels)
+                order = Order(header, name, enhance, device, max(1, (threads or cores()) // jobs), source, max_pixels)
                 player = Team(reader, order, jobs, meter, part.first, part.stop)
             for frame in islice(player, frames):
                 writer.write(frame)

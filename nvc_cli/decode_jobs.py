@@ -16,7 +16,7 @@ from nvc_cli.report import Meter
 from nvc_cli.segments import disk_errors
 from nvc_cli.stream import Header, Packet, StreamReader, Truncated
 from nvc_cli.tracks import Sample
-from nvc_cli.workers import Workers, abandoned, ready, scratch
+from nvc_cli.workers import Workers, abandoned, ready_decoder, scratch
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def decode_segment(packets: list[Packet], following: Packet | None, first: int, 
     """
     from nvc_cli.decoder import Decoder, Undecodable
 
-    model, device = ready(order.model, order.device, order.threads)
-    decoder = Decoder(order.header, model, order.enhance, device, order.name, order.max_pixels)
+    model = ready_decoder(order.model, order.device, order.threads, order.enhance)
+    decoder = Decoder(order.header, model, order.enhance, None, order.name, order.max_pixels)
     decoder.restart(first)
     done, error = Decoded(path, [], [], None), None
     with disk_errors(), path.open("wb") as file:

@@ -165,11 +165,11 @@ class Player(Showing):
                     failure = None
                 yield from self._good(ready)
         except Truncated as error:
-            if decoder.state is None:
+            if not decoder.begun:
                 raise
             self.fault = error
         failure = _joined(failure, self.reader.gap)
-        if failure and decoder.state is None and self._last is None:
+        if failure and not decoder.begun and self._last is None:
             raise NvcError(f"nothing of {self.reader.name} can be decoded ({failure.reason}); get a fresh copy of it")
         yield from self._good(decoder.finish())
         yield from self._lost(self.reader.frames, failure)

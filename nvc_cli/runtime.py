@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ from nvc_cli.limits import MAX_PIXELS
 if TYPE_CHECKING:
     import torch
 
-    from models.weights import Model
+    from models.weights import DecoderModel, Model
 
 
 def runtime_options(command: Callable) -> Callable:
@@ -47,9 +48,7 @@ def choose_device(name: str, threads: int | None) -> torch.device:
     """
     import torch
 
-    _keep_freed_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    _prepare_process(threads)
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise NvcError("--device cuda: PyTorch finds no CUDA device here; use --device cpu, or check the driver")
@@ -63,19 +62,57 @@ def load_model(name: str, device: torch.device) -> Model:
     Raises:
         NvcError: there is no such model.
     """
-    from models.kernels import Kernel
     from models.weights import load
+
+    with _loading():
+        return load(name, device)
+
+
+def load_decoder(name: str, device: str, threads: int | None, enhance: bool = False) -> Model | DecoderModel:
+    """A model to decode with, as `load_model` takes it, on the device `auto`, `cpu` or `cuda` with so many threads.
+
+    PyTorch is loaded only where it is needed: on a GPU, for the out-of-loop filter, or where loops cannot be compiled.
+
+    Raises:
+        NvcError: there is no such model or device.
+    """
+    from models.compiled.codec import is_compiled
+    from models.weights import load_decoder as load
+
+    with _loading():
+        if enhance or device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu()):
+            place = choose_device(device, threads)
+            return load_model(name, place)
+        _prepare_process(threads)
+        return load(name)
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Errors of loading a model as an NvcError; and a line for people where loops are not compiled yet."""
+    from models.kernels import Kernel
 
     if sys.stderr.isatty():
         Kernel.announce = _announce
     try:
-        return load(name, device)
+        yield
     except ValueError as error:  # WeightsError among them
         raise NvcError(str(error)) from error
 
 
 def _announce() -> None:
     click.echo("nvc compiles its loops for this processor, which takes half a minute, once", err=True)
+
+
+def _may_have_gpu() -> bool:
+    """Whether there is a driver for one; only PyTorch knows if it can use it."""
+    if Path("/dev/kfd").exists():  # of AMD
+        return True
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
 
 
 def stream_model(name: str, given: str | None) -> str:
@@ -99,6 +136,14 @@ def ready_model(model: Model | str, device: torch.device | None) -> tuple[Model,
         device = device or choose_device("auto", None)
         return load_model(model, device), device
     return model, device or next(model.codec.parameters()).device
+
+
+def _prepare_process(threads: int | None) -> None:
+    from models.kernels.threads import use_threads
+
+    _keep_freed_memory()
+    if threads is not None:
+        use_threads(threads)
 
 
 def _keep_freed_memory() -> None:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
 import torch
 
+from models.codec import Codec, State
+from models.entropy import SymbolDecoder
 from models.picture import Planes, crop, pad
 from models.stages import staged
+from nvc_cli.arrays import NO_KEYFRAME
 from nvc_cli.frame import Frame
+
+if TYPE_CHECKING:
+    from nvc_cli.stream import Packet
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def _inference(function: Function) -> Function:
+    """Without gradients."""
+    return torch.inference_mode()(function)
 
 
 @staged("pictures in")
@@ -22,3 +38,33 @@ def to_frame(picture: Planes, width: int, height: int) -> Frame:
     cut = crop(picture, height, width)
     y, u, v = (plane[0, 0].to(torch.uint8).cpu().numpy() for plane in (cut.y, cut.u, cut.v))
     return Frame(y, u, v)
+
+
+class InTorch:
+    """The networks of a decoder in PyTorch; `nvc_cli.arrays.InLoops` is the same without it."""
+
+    def __init__(self, codec: Codec, device: torch.device) -> None:
+        self.codec, self.device = codec, device
+
+    @_inference
+    def decode(self, packet: Packet, last: State | None, height: int, width: int, coder: SymbolDecoder) -> State:
+        """As of InLoops."""
+        rate = self._tensor(packet.rate)
+        if packet.keyframe:
+            return self.codec.decode_keyframe(height, width, rate, coder)
+        if last is None:
+            raise ValueError(NO_KEYFRAME)
+        return self.codec.decode_frame(last, rate, packet.refresh, coder).finish(packet.filtered)
+
+    @_inference
+    def shown(self, state: State, width: int, height: int) -> Frame:
+        """The picture of a state, of the visible size."""
+        return to_frame(state.picture, width, height)
+
+    @_inference
+    def enhanced(self, last: State, rate: int, following: State, following_rate: int, width: int, height: int) -> Frame:
+        """A picture with the out-of-loop filter, which sees the next one and the rate points of both."""
+        return to_frame(self.codec.enhance(last, self._tensor(rate), following.picture, self._tensor(following_rate)).rounded(), width, height)
+
+    def _tensor(self, rate: int) -> torch.Tensor:
+        return torch.tensor([rate], device=self.device)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nvc_cli.errors import NvcError
-from nvc_cli.runtime import choose_device, load_model
+from nvc_cli.runtime import choose_device, load_decoder, load_model
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
     import torch
 
-    from models.weights import Model
+    from models.weights import DecoderModel, Model
 
 Result = TypeVar("Result")
 
@@ -105,3 +105,9 @@ def ready(name: str, device: str, threads: int | None) -> tuple[Model, torch.dev
     """A model and where it is; a process loads it once."""
     place = choose_device(device, threads)
     return load_model(name, place), place
+
+
+@cache
+def ready_decoder(name: str, device: str, threads: int | None, enhance: bool) -> Model | DecoderModel:
+    """A model to decode with; a process loads it once."""
+    return load_decoder(name, device, threads, enhance)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from models.backends import BACKENDS, Backend, Float32, Sums, choose_backend, is_exact
-from models.exact import CONTEXT_LIMIT, MANTISSAS, STREAM_LIMIT, WIDE_WEIGHT, Grid, Narrow, RateGain, RateTable, Wide, link, rounded, shifted_sums
+from models.compiled import codec as compiled
+from models.compiled import layers
+from models.compiled.layers import Integers
+from models.exact import Grid, Narrow, RateGain, RateTable, Wide, link, rounded, shifted_sums
+from models.integers import CONTEXT_LIMIT, MANTISSAS, STREAM_LIMIT, WIDE_WEIGHT, Misfit, RangeError
 from models.presets import RATES
 
 KINDS = {  # inputs, outputs, size, stride, groups
@@ -71,24 +76,40 @@ def expected(x: Tensor, kind: str, relu: bool, integers: dict[str, np.ndarray]) 
     return total * 2.0 ** -integers["fraction"][:, None, None]
 
 
-@pytest.fixture(params=BACKENDS.values())
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that this machine can have."""
-    if not is_exact(request.param):
-        pytest.skip("this processor has no exact 8-bit products")
-    return request.param
+def named(integers: dict[str, Tensor] | dict[str, np.ndarray], kinds: dict[str, torch.dtype]) -> Integers:
+    """For compiled loops, as a file has them."""
+    return Integers({f"x.{name}": torch.as_tensor(value).to(kinds[name]).numpy() for name, value in integers.items()})
+
+
+needs_products = pytest.mark.skipif(not compiled.is_exact(), reason="this processor has no exact products of bytes")
 
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_narrow_is_integer_arithmetic(kind: str, backend: Backend, relu: bool) -> None:
+def test_narrow_is_integer_arithmetic(kind: str, relu: bool) -> None:
     layer, integers = narrow(kind, relu)
     x = stream((1, KINDS[kind][0], 6, 8)) / 16
     out = layer(x)
-    layer.prepare(backend)
+    layer.prepare()
     assert torch.equal(layer(x), out)
     assert np.array_equal(out[0].numpy(), expected(x, kind, relu, integers))
+
+
+@needs_products
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("kind", ["1x1", "1x1 wide", "2x2"])
+def test_narrow_in_loops(kind: str, relu: bool) -> None:
+    """Inputs in one part, and in two."""
+    inputs, outputs, size, *_ = KINDS[kind]
+    _, integers = narrow(kind, relu)
+    layer = layers.Narrow(named(integers, Narrow.kinds), "x", inputs, outputs, size, relu=relu)
+    x = stream((1, inputs, 6, 8)) / 16
+    given = np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())
+    assert np.array_equal(layer(given).transpose(2, 0, 1), expected(x, kind, relu, integers))
+    if inputs % 32 == 0:
+        one, other = (np.ascontiguousarray(part) for part in np.split(given, 2, 2))
+        assert np.array_equal(layer(one, other), layer(given))
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -118,7 +139,7 @@ def test_inputs_of_narrow_round_to_even() -> None:
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("far", [False, True])
 @torch.no_grad()
-def test_linked_layers_give_what_they_give_alone(backend: Backend, far: bool, relu: bool) -> None:
+def test_linked_layers_give_what_they_give_alone(far: bool, relu: bool) -> None:
     """Whether they hand over integers, or cannot since sums with the reader's smallest integer in them would leave float32's range."""
     first, second = Narrow(8, 6), Narrow(6, 5, relu=relu)
     fraction = draw(18, 22, (6,), torch.int8, 3) if far else draw(3, 8, (6,), torch.int8, 3)
@@ -131,22 +152,22 @@ def test_linked_layers_give_what_they_give_alone(backend: Backend, far: bool, re
     alone = second(first(x))
     link(first, second)
     for layer in (first, second):
-        layer.prepare(backend)
+        layer.prepare()
     assert torch.equal(second(first(x)), alone)
     assert alone.unique().numel() > 100
 
 
 @torch.no_grad()
-def test_layers_that_cannot_hand_on_integers_hand_on_numbers(backend: Backend) -> None:
+def test_layers_that_cannot_hand_on_integers_hand_on_numbers() -> None:
     first, second = Narrow(1, 1), Narrow(1, 1)
     one = torch.ones(1, dtype=torch.int8)
     first.restore({"weight": one[:, None, None, None], "bias": 0 * one, "reads": -8 * one, "fraction": 20 * one})
     second.restore({"weight": one[:, None, None, None], "bias": 0 * one, "reads": 0 * one, "fraction": 0 * one})
     link(first, second)
-    first.prepare(backend)
+    first.prepare()
     assert not second.fed
     second.reads -= 8
-    first.prepare(backend)
+    first.prepare()
     assert second.fed
 
 
@@ -162,7 +183,7 @@ def test_the_float_form_of_narrow_is_close() -> None:
 
 @pytest.mark.parametrize("largest", [False, True])
 @torch.no_grad()
-def test_wide_is_integer_arithmetic(backend: Backend, largest: bool) -> None:
+def test_wide_is_integer_arithmetic(largest: bool) -> None:
     inputs, outputs = 128, 6
     layer = Wide(inputs, outputs)
     weight = draw(-WIDE_WEIGHT, WIDE_WEIGHT, (outputs, inputs, 1, 1), torch.int16, 1)
@@ -172,7 +193,7 @@ def test_wide_is_integer_arithmetic(backend: Backend, largest: bool) -> None:
     layer.restore(integers)
     layer.exact = layer.grid.exact = True
     out = layer(x)
-    layer.prepare(backend)
+    layer.prepare()
     assert torch.equal(layer(x), out)
     w, x = weight[:, :, 0, 0].numpy().astype(np.int64), (x[0].numpy() * 4096).astype(np.int64)
     u = (w + 64) // 128
@@ -181,6 +202,28 @@ def test_wide_is_integer_arithmetic(backend: Backend, largest: bool) -> None:
     value = np.rint(total.astype(np.float32) * 2.0**exponent) + integers["bias"].numpy()[:, None, None]
     assert np.array_equal(out[0].numpy() * 4096, value.clip(-STREAM_LIMIT, STREAM_LIMIT))
     assert (np.abs(out.numpy() * 4096) == STREAM_LIMIT).any() == largest
+
+
+@needs_products
+@pytest.mark.parametrize("largest", [False, True])
+@torch.no_grad()
+def test_wide_in_loops(largest: bool) -> None:
+    inputs, outputs = 128, 8
+    integers = {
+        "weight": draw(-WIDE_WEIGHT, WIDE_WEIGHT, (outputs, inputs, 1, 1), torch.int16, 1), "bias": draw(-20000, 20000, (outputs,), torch.int32, 2),
+        "fraction": draw(14, 16, (outputs,), torch.int8, 3),
+    }  # fmt: skip
+    x = stream((1, inputs, 5, 3)) / (1 if largest else 128)
+    x = (x * 4096).round() / 4096
+    plain = Wide(inputs, outputs)
+    plain.restore(integers)
+    plain.exact = plain.grid.exact = True
+    given = np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())
+    one, other = (np.ascontiguousarray(part) for part in np.split(given, 2, 2))
+    for shuffles, wanted in ((False, plain(x)), (True, torch.nn.functional.pixel_shuffle(plain(x), 2))):
+        layer = layers.Wide(named(integers, Wide.kinds), "x", inputs, outputs, shuffles)
+        for made in (layer(given), layer(one, other)):
+            assert np.array_equal(made.transpose(2, 0, 1), wanted[0].numpy())
 
 
 @torch.no_grad()
@@ -240,8 +283,9 @@ def test_rate_tables_are_integer_arithmetic() -> None:
     expected = np.stack([between(values.numpy().astype(np.int64), rate) for rate in range(RATES)]) / 64
     out = table.vector(every)
     assert out.shape == (RATES, 5, 1, 1) and np.array_equal(out[..., 0, 0].numpy(), expected)
-    table.prepare(Float32)
+    table.prepare()
     assert torch.equal(table.vector(every), out)
+    assert np.array_equal(layers.Table(named({"knots": values}, RateTable.kinds), "x", 5).lines, expected)
     assert torch.equal(table.integers()["knots"], values)
 
 
@@ -257,7 +301,8 @@ def test_rate_gains_are_integer_arithmetic() -> None:
     x = stream((RATES, 5, 1, 2))
     scaled = np.rint(x.numpy().astype(np.float64) * factors[..., None, None] * 4096).clip(-STREAM_LIMIT, STREAM_LIMIT) / 4096
     assert np.array_equal(gain(x, torch.arange(RATES)).numpy(), scaled)
-    gain.prepare(Float32)
+    assert np.array_equal(layers.Gain(named({"knots": values}, RateTable.kinds), "x", 5).lines, factors)
+    gain.prepare()
     assert np.array_equal(gain(x, torch.arange(RATES)).numpy(), scaled)
     assert torch.equal(gain.integers()["knots"], values)
 
@@ -313,38 +358,54 @@ def test_gradients_of_narrow(relu: bool) -> None:
 
 
 def test_the_backend_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("cpu")
-    monkeypatch.delenv("NVC_BACKEND", raising=False)
-    assert choose_backend(device) in BACKENDS.values()
-    for name, kind in BACKENDS.items():
-        monkeypatch.setenv("NVC_BACKEND", name)
-        if is_exact(kind):
-            assert choose_backend(device) is kind
+    for exact in (True, False):
+        monkeypatch.setattr(compiled, "is_exact", lambda exact=exact: exact)
+        monkeypatch.delenv("NVC_BACKEND", raising=False)
+        assert compiled.is_compiled() == exact
+        monkeypatch.setenv("NVC_BACKEND", "float32")
+        assert not compiled.is_compiled()
+        monkeypatch.setenv("NVC_BACKEND", "int8")
+        if exact:
+            assert compiled.is_compiled()
         else:
             with pytest.raises(ValueError, match="which this processor has no instructions for; unset it"):
-                choose_backend(device)
-    monkeypatch.setenv("NVC_BACKEND", "abacus")
-    with pytest.raises(ValueError, match="NVC_BACKEND is 'abacus', .*int8, float32"):
-        choose_backend(device)
+                compiled.is_compiled()
+        monkeypatch.setenv("NVC_BACKEND", "abacus")
+        with pytest.raises(ValueError, match="NVC_BACKEND is 'abacus', .*int8, float32"):
+            compiled.is_compiled()
 
 
-class Saturating(Float32):
-    """Arithmetic as of processors whose 8-bit products are summed in 16 bits."""
-
-    def __call__(self, a: torch.Tensor) -> torch.Tensor:
-        return super().__call__(a).clamp(max=999)
-
-
-class Missing(Float32):
-    def __init__(self, sums: Sums):
-        raise NotImplementedError("no such instruction")
+@needs_products
+def test_inexact_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of processors whose 8-bit products are summed in 16 bits."""
+    real = layers.Narrow.__call__
+    monkeypatch.setattr(layers.Narrow, "__call__", lambda self, *parts: real(self, *parts).clip(max=511.0))
+    assert not compiled.is_exact.__wrapped__()
+    monkeypatch.setattr(compiled, "FORM", None)
+    assert not compiled.is_exact.__wrapped__()
 
 
-@pytest.mark.parametrize("broken", [Saturating, Missing])
-def test_inexact_and_missing_backends_are_not_chosen(monkeypatch: pytest.MonkeyPatch, broken: type) -> None:
-    monkeypatch.delenv("NVC_BACKEND", raising=False)
-    monkeypatch.setattr("models.backends.BACKENDS", {"broken": broken, "float32": Float32})
-    assert choose_backend(torch.device("cpu")) is Float32
+@pytest.mark.parametrize(
+    "name, change, error",
+    [
+        ("weight", lambda values: values[:, :3], Misfit),
+        ("weight", lambda values: values.astype(np.int16), Misfit),
+        ("weight", lambda values: np.full_like(values, -128), RangeError),
+        ("bias", lambda values: values.astype(np.float32), Misfit),
+        ("bias", lambda values: values + (1 << 24), RangeError),
+        ("reads", lambda values: values + np.int8(60), RangeError),
+        ("fraction", lambda values: values + np.int8(23), RangeError),
+    ],
+)
+def test_integers_that_do_not_fit(name: str, change: Callable[[np.ndarray], np.ndarray], error: type[ValueError]) -> None:
+    _, integers = narrow("1x1", False)
+    given = named(integers, Narrow.kinds)
+    layers.Narrow(given, "x", 12, 7)
+    assert not given.left
+    with pytest.raises(error):
+        layers.Narrow(Integers({**given.values, f"x.{name}": change(given.values[f"x.{name}"])}), "x", 12, 7)
+    with pytest.raises(Misfit):
+        layers.Narrow(Integers({key: value for key, value in given.values.items() if key != f"x.{name}"}), "x", 12, 7)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -13,22 +13,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import kernels, warp
-from models.backends import BACKENDS, is_exact
+from models import bridge, kernels, warp
+from models.bits import flag_bits, laplace_bits
 from models.codec import Codec
-from models.entropy import SymbolEncoder, flag_bits, laplace_bits, plain_payload
-from models.exact import STREAM_LIMIT
-from models.kernels import Kernel, kernel, matching, networks, processor, products, tensors, threads
+from models.compiled import pictures as loops
+from models.compiled import strips
+from models.compiled.codec import is_exact
+from models.entropy import SymbolEncoder, plain_payload
+from models.integers import STREAM_LIMIT
+from models.kernels import Kernel, kernel, matching, processor, products, threads
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
 from models.matching import fill_phases
 from models.motion import Motion
 from models.overlap import Overlap
-from models.picture import BORDER, Planes, bordered, to_features, to_planes
+from models.picture import Planes, bordered, to_features, to_planes
 from models.plan import QUICK, THOROUGH, Plan
 from models.search import Pricing, Search, phases, windows
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP, load
-from models.taps import CHROMA_TAPS, LUMA_TAPS
+from models.taps import BORDER, CHROMA_TAPS, LUMA_TAPS
 from models.weights import load as load_weights
 
 RATE = torch.tensor([20])
@@ -60,7 +63,7 @@ def codecs() -> Iterator[tuple[Codec, Codec]]:
     with pytest.MonkeyPatch.context() as patch:
         made = []
         for backend in ("int8", "float32"):
-            patch.setenv("NVC_BACKEND", backend if is_exact(BACKENDS[backend]) else "float32")
+            patch.setenv("NVC_BACKEND", backend if is_exact() else "float32")
             made.append(load_weights("tiny").codec)
         yield made[0], made[1]
 
@@ -76,8 +79,9 @@ def _no_gradients() -> Iterator[None]:
 def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: int, filtered: bool) -> None:
     """Each from the same numbers, so that none hides behind another."""
     fast, plain = codecs
-    if not fast.inter.residual.compiled:
-        pytest.skip("this machine does not work on bytes")
+    if not fast.compiled:
+        pytest.skip("this processor has no exact products of bytes")
+    assert fast.inter.loops and fast.intra.loops and fast.inter.latent.loops and fast.intra.latent.loops and not plain.inter.loops
     reference, memory = stream(1, 96, height, width, seed=1), stream(1, 96, height, width, seed=2, largest=(1 << 14) - 1)
     latent, z = stream(1, 384, height // 2, width // 2, seed=3), torch.randint(-20, 20, (1, 48, -(-height // 8), -(-width // 8))).float()
     results = []
@@ -89,9 +93,11 @@ def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: 
         picture = inter.picture(memory, stream(1, 96, height, width, seed=4), reference, RATE)
         keyframe = codec.intra.latent.prior(z, None, RATE, height // 2, width // 2)
         made = codec.intra.synthesise(latent, RATE)
+        first = codec.intra.picture(*made, RATE)
+        side = codec.motion.side(memory) if codec is plain else bridge.tensor(bridge.each(fast.motion.compiled.side, [memory]))
         results.append([
             context, merged, detail, inter.filtered(memory, filtered, RATE), prior.mean, prior.scale, picture.y, picture.u, picture.v,
-            keyframe.mean, keyframe.scale, *made, codec.intra.reconstruct(*made, RATE), inter.refresh(reference), codec.motion.side(memory),
+            keyframe.mean, keyframe.scale, *made, first.y, first.u, first.v, inter.remembered(reference), side,
         ])  # fmt: skip
     for k, (a, b) in enumerate(zip(*results)):
         assert torch.equal(a, b), k
@@ -142,9 +148,9 @@ def test_pictures_and_features(batch: int) -> None:
     moved = Planes(*(plane + torch.randint(-(1 << 14), 1 << 14, plane.shape) * 2.0**-14 for plane in (picture.y, picture.u, picture.v)))
     grid = Motion(8).grid
     grid.exact = True
-    assert torch.equal(tensors.features(moved), grid(to_features(moved)))
+    assert torch.equal(bridge.tensor([loops.features(one) for one in bridge.pictures(moved)]), grid(to_features(moved)))
     samples = stream(batch, 96, 4, 6)
-    for made, plane in zip(vars(tensors.rounded_planes(samples)).values(), vars(to_planes(samples).rounded()).values()):
+    for made, plane in zip(vars(bridge.to_planes(bridge.each(loops.rounded, [samples]))).values(), vars(to_planes(samples).rounded()).values()):
         assert torch.equal(made, plane)
     wide = torch.nn.functional.pad(picture.y, (BORDER,) * 4, mode="replicate")
     assert torch.equal(bordered(picture.y).float(), wide)
@@ -172,16 +178,16 @@ def test_the_context_warp(reach: int) -> None:
     context, vectors = stream(1, 24, 8, 10, largest=(1 << 14) - 1), field(8, 10, reach)
     grid = Motion(8).grid
     grid.exact = True
-    assert torch.equal(tensors.warp(context, vectors), grid(warp.warp_context(context, vectors)))
+    assert torch.equal(bridge.tensor(bridge.each(loops.warp, [context], vectors.numpy())), grid(warp.warp_context(context, vectors)))
 
 
 def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    parameters, step, offset = stream(1, 96, 18, 10, seed=1), np.full(48, 2, np.float32), np.zeros(48, np.float32)
-    whole = networks.prior(parameters, step, offset, 1000.0)
-    monkeypatch.setattr(networks, "AT_LEAST", 1)
+    parameters, step, offset = bridge.arrays(stream(1, 96, 18, 10, seed=1))[0], np.full(48, 2, np.float32), np.zeros(48, np.float32)
+    whole = strips.prior(parameters, step, offset, 1000.0)
+    monkeypatch.setattr(strips, "AT_LEAST", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    for one, other in zip(networks.prior(parameters, step, offset, 1000.0), whole):
-        assert torch.equal(one, other)
+    for one, other in zip(strips.prior(parameters, step, offset, 1000.0), whole):
+        assert np.array_equal(one, other)
 
 
 def test_errors_of_other_threads_are_raised() -> None:

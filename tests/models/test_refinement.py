@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.entropy import laplace_bits
+from models.bits import laplace_bits
 from models.latent import Prior
 from models.picture import Planes, to_planes
 from models.presets import lagrangian

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from models.compiled.codec import is_exact
+from nvc_cli import runtime
 from nvc_cli.decode import Time, _part
 from nvc_cli.frame import Color
 from nvc_cli.index import END_MARKER, Index
@@ -336,3 +338,24 @@ def test_profile_tells_where_time_goes(done: Run, stream: Path, model: str, tmp_
     assert names[names.index("stage") + 1 :][-2:] == ["the rest", "all"]
     assert {"vectors", "synthesis", "entropy coding", "reading", "writing"} <= set(names)
     assert "stage" not in done("decode", stream, "-o", tmp_path / "b.yuv", "--model", model).stderr
+
+
+@pytest.mark.skipif(not is_exact(), reason="this processor has no exact products of bytes")
+def test_processors_decode_without_pytorch(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes most of the start; and the same pictures come with it."""
+    arguments = ["decode", str(stream), "-o", str(tmp_path / "a.y4m"), "--model", model, "--device", "cpu"]
+    code = f"import sys; from nvc_cli.main import main; main({arguments}, standalone_mode=False); print(*{{'torch', 'compressai'}} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+    monkeypatch.setenv("NVC_BACKEND", "float32")
+    done("decode", stream, "-o", tmp_path / "b.y4m", "--model", model, "--device", "cpu")
+    assert (tmp_path / "a.y4m").read_bytes() == (tmp_path / "b.y4m").read_bytes()
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_pytorch_is_asked_where_there_may_be_a_gpu(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: bool) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(runtime, "_may_have_gpu", lambda: driver)
+    monkeypatch.setattr(runtime, "choose_device", lambda name, threads: asked.append(name) or "cpu")
+    done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model)
+    assert asked == (["auto"] if driver or not is_exact() else [])

@@ -57,6 +57,10 @@ class Counter:
         self.state, self.frames = None, 0
         self.decoded: list[int] = []
 
+    @property
+    def begun(self) -> bool:
+        return self.state is not None
+
     def restart(self, frame: int) -> list[object]:
         ready = self.finish()
         self.state, self.frames = None, frame

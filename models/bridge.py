@@ -1,0 +1,55 @@
+"""Between PyTorch's tensors, (B, C, H, W) and channels-last, and the arrays of compiled loops, (H, W, C), which have no batches."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.arrays import Array
+from models.compiled.pictures import Picture
+
+if TYPE_CHECKING:
+    from models.picture import Planes
+
+Result = TypeVar("Result")
+
+
+def arrays(x: Tensor) -> Array:
+    """(B, C, H, W) -> (B, H, W, C)."""
+    return np.ascontiguousarray(x.detach().float().numpy().transpose(0, 2, 3, 1))
+
+
+def tensor(samples: Sequence[Array]) -> Tensor:
+    """B arrays (H, W, C) -> (B, C, H, W)."""
+    return batch(samples).permute(0, 3, 1, 2)
+
+
+def batch(samples: Sequence[Array]) -> Tensor:
+    """B arrays of one shape -> (B, ...)."""
+    return torch.from_numpy(samples[0][None] if len(samples) == 1 else np.stack(samples))
+
+
+def each(function: Callable[..., Result], given: Sequence[Tensor], *rest: Iterable[Any]) -> list[Result]:
+    """What a function makes of every sample of some tensors, and of what goes with it."""
+    return [function(*sample, *others) for sample, *others in zip(zip(*map(arrays, given)), *rest)]
+
+
+def rates(rate: Tensor) -> list[int]:
+    """Rate points (B,) as integers."""
+    points: list[int] = rate.long().tolist()
+    return points
+
+
+def pictures(planes: "Planes") -> list[Picture]:
+    """One for each sample."""
+    y, u, v = (plane.detach()[:, 0].float().contiguous().numpy() for plane in (planes.y, planes.u, planes.v))
+    return [Picture(*sample) for sample in zip(y, u, v)]
+
+
+def to_planes(made: Sequence[Picture]) -> "Planes":
+    """The inverse."""
+    from models.picture import Planes
+
+    return Planes(*(batch(samples)[:, None] for samples in zip(*(picture.planes for picture in made))))

@@ -1,0 +1,195 @@
+"""Layers of a decoder from their integers (`models/exact.py` has the same in PyTorch): convolutions of bytes, convolutions of streams, tables of rates."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from models.arrays import Array
+from models.compiled import strips
+from models.integers import (
+    ACTIVATION, COARSEST, EXACT_SUM, FINEST, KNOT, KNOTS, MANTISSAS, OCTAVE, STREAM_BITS, STREAM_LIMIT, TABLE_BITS, WEIGHT, WIDE_WEIGHT, Misfit, RangeError,
+)  # fmt: skip
+from models.kernels import layers, products
+from models.kernels.lanes import LANES
+from models.presets import RATES
+
+
+class Integers:
+    """The integers of all layers, by name.
+
+    Args:
+        values: as a file of weights has them.
+    """
+
+    def __init__(self, values: Mapping[str, Array]):
+        self.values, self.left = values, set(values)
+
+    def take(self, name: str, kind: type, shape: tuple[int, ...], low: int | None = None, high: int = 0) -> Array:
+        """Those of one name.
+
+        Raises:
+            Misfit: there are none, or of another type or shape.
+            RangeError: they are not all from `low` to `high`.
+        """
+        values = self.values.get(name)
+        if values is None or values.dtype != kind or values.shape != shape:
+            raise Misfit(f"{name} is missing, or of another shape or type")
+        if low is not None and values.size and not low <= values.min() <= values.max() <= high:
+            raise RangeError(f"{name} is out of range")
+        self.left.discard(name)
+        return values
+
+
+class Narrow:
+    """A convolution of bytes: activations, as their distance from the smallest. See `models.exact.Narrow`.
+
+    Convolutions of 2×2 that halve the resolution run as 1×1 on the four samples side by side; depth-wise ones within a block only.
+
+    Args:
+        integers: with weights, biases and exponents under the layer's name.
+        inputs, outputs, size, groups: as of a convolution; one of 2×2 halves the resolution.
+        relu: negative inputs count as zero.
+
+    Raises:
+        Misfit, RangeError: the integers are not of such a layer, or its sums could leave the range in which they are exact.
+    """
+
+    def __init__(self, integers: Integers, name: str, inputs: int, outputs: int, size: int = 1, groups: int = 1, relu: bool = False):
+        weight = integers.take(f"{name}.weight", np.int8, (outputs, inputs // groups, size, size), -WEIGHT, WEIGHT)
+        bias = integers.take(f"{name}.bias", np.int32, (outputs,)).astype(np.float32)
+        reads = integers.take(f"{name}.reads", np.int8, (inputs,), COARSEST, -COARSEST)
+        fraction = integers.take(f"{name}.fraction", np.int8, (outputs,), COARSEST, FINEST)
+        self.outputs, self.deep, self.halves, self.smallest = outputs, groups > 1, size == 2, 0 if relu else -128
+        flat = weight.transpose(0, 2, 3, 1).reshape(outputs * size * size, -1).astype(np.float32)  # taps, then inputs
+        rows = flat.reshape(outputs, -1)
+        if (ACTIVATION * np.abs(rows).sum(1) + np.abs(bias) >= EXACT_SUM).any():
+            raise RangeError("sums of a layer could reach 2^24")
+        self.unit, self.scale = np.exp2(-fraction.astype(np.float32)), np.exp2(-reads.astype(np.float32))
+        self.weight, self.bias = rows, bias
+        self.reads = padded(self.scale, LANES)
+        if self.deep:
+            self.packed = padded(rows.T, products.DEPTH)
+        else:
+            self.packed = products.packed(padded(flat, LANES).reshape(outputs, -1).astype(np.int8))
+        self.added = bias + self.low * rows.sum(1)  # as bytes are not below zero
+
+    @property
+    def low(self) -> np.float32:
+        """The smallest activation."""
+        return np.float32(self.smallest)
+
+    @cached_property
+    def from_numbers(self) -> layers.Reader:
+        """How it reads numbers."""
+        return np.tile(self.reads, 4 if self.halves else 1), self.low
+
+    @cached_property
+    def from_steps(self) -> layers.Reader:
+        """How it reads steps of a stream."""
+        return padded(self.reads * np.float32(2.0**-STREAM_BITS), products.COLUMNS), self.low
+
+    @cached_property
+    def to_numbers(self) -> layers.Layer:
+        """The layer, for results as they are."""
+        return self._layer(self.unit, np.float32(0))
+
+    @cached_property
+    def to_steps(self) -> layers.Layer:
+        """The layer, for results that are added to steps of a stream."""
+        return self._layer(self.unit * np.float32(2.0**STREAM_BITS), np.float32(0))
+
+    def to_layer(self, reader: "Narrow") -> layers.Layer:
+        """The layer, for results that another one reads."""
+        return self._layer(self.unit * reader.scale, reader.low)
+
+    def _layer(self, unit: Array, low: np.float32) -> layers.Layer:
+        columns = products.DEPTH if self.deep else products.COLUMNS
+        return self.packed, padded(unit, columns), padded(self.added * unit, columns), low
+
+    def __call__(self, *parts: Array) -> Array:
+        """The convolution of numbers (H, W, C), or of some that lie side by side."""
+        return strips.narrow(in_lanes(parts), self.from_numbers, self.to_numbers, self.outputs, self.halves)
+
+
+class Wide:
+    """A 1×1 convolution of streams. Its sums come in two halves, that of upper and that of lower bytes; see `models.exact.Wide`.
+
+    Args:
+        integers: with weights and biases under the layer's name.
+        inputs, outputs: channels.
+        shuffles: every four channels become a square of 2×2.
+
+    Raises:
+        Misfit, RangeError: as of Narrow.
+    """
+
+    def __init__(self, integers: Integers, name: str, inputs: int, outputs: int, shuffles: bool = False):
+        weight = integers.take(f"{name}.weight", np.int16, (outputs, inputs, 1, 1), -WIDE_WEIGHT, WIDE_WEIGHT)[:, :, 0, 0].astype(np.int32)
+        bias = integers.take(f"{name}.bias", np.int32, (outputs,), -STREAM_LIMIT, STREAM_LIMIT).astype(np.float32)
+        fraction = integers.take(f"{name}.fraction", np.int8, (outputs,), COARSEST, FINEST).astype(np.float32)
+        u = (weight + 64) // 128
+        v = weight - 128 * u
+        halves = np.concatenate([np.stack([np.zeros_like(u), u], 2), np.stack([u, 2 * v], 2)]).reshape(2 * outputs, -1)  # of inputs by turns lower and upper
+        added = -128.0 * halves.sum(1)
+        if (ACTIVATION * np.abs(halves).sum(1) + np.abs(added) >= EXACT_SUM).any():
+            raise RangeError("sums of a layer could reach 2^24")
+        self.corners = 4 if shuffles else 1
+        self.channels = outputs // self.corners
+        groups = -(-self.channels // LANES)
+        order = np.full((self.corners, groups * LANES), -1)  # channels of one corner together, and padded
+        order[:, : self.channels] = np.arange(outputs).reshape(-1, self.corners).T
+        both = np.stack([order.reshape(-1, LANES), np.where(order < 0, -1, order + outputs).reshape(-1, LANES)])  # (2, groups, 16)
+
+        def of(values: Array, chosen: Array) -> Array:
+            return np.concatenate([values, np.zeros_like(values[:1])])[chosen]  # -1 is the last
+
+        one = np.exp2(7 - fraction)  # of the lower half, in steps
+        unit, added = np.concatenate([256 * one, one]), added.astype(np.float32)
+        constants = [of(values, half) for half in both for values in (unit, unit * added)] + [of(bias, both[0])]
+        self.layer = products.packed(of(halves, both.swapaxes(0, 1).reshape(-1)).astype(np.int8)), np.stack(constants).astype(np.float32)
+
+    def __call__(self, *parts: Array) -> Array:
+        """A stream from one or two that lie side by side: (H, W, C1), (H, W, C2) -> (H, W, outputs), or (2·H, 2·W, outputs/4)."""
+        return strips.wide(in_lanes(parts), self.layer, self.channels, self.corners)
+
+
+class Table:
+    """A vector for every rate point; see `models.exact.RateTable`.
+
+    Raises:
+        Misfit, RangeError: the integers are not of such a table.
+    """
+
+    def __init__(self, integers: Integers, name: str, channels: int):
+        knots = integers.take(f"{name}.knots", np.int16, (KNOTS, channels), -KNOT, KNOT).astype(np.int32)
+        rate = np.arange(RATES)
+        low = np.minimum(rate // 8, KNOTS - 2)
+        part = (rate - 8 * low)[:, None]
+        self.lines = self._values((knots[low] * (8 - part) + knots[low + 1] * part + 4) // 8)  # (64, C)
+
+    def _values(self, steps: Array) -> Array:
+        return (steps / (1 << TABLE_BITS)).astype(np.float32)
+
+    def __call__(self, rate: int) -> Array:
+        """(C,)."""
+        line: Array = self.lines[rate]
+        return line
+
+
+class Gain(Table):
+    """A positive gain per channel for every rate point; see `models.exact.RateGain`."""
+
+    def _values(self, steps: Array) -> Array:
+        return np.ldexp(np.array(MANTISSAS, np.float32)[steps % OCTAVE], steps // OCTAVE - 7)
+
+
+def in_lanes(parts: Sequence[Array]) -> Sequence[Array]:
+    """Arrays (H, W, C) with channels of zeros up to a multiple of LANES."""
+    return parts if parts[0].shape[2] % LANES == 0 else [padded(part, LANES) for part in parts]
+
+
+def padded(values: Array, unit: int) -> Array:
+    """Floats (..., n) with zeros up to a multiple of a unit."""
+    missing = -values.shape[-1] % unit
+    return np.ascontiguousarray(np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)]), np.float32)

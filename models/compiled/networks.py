@@ -1,0 +1,243 @@
+"""The networks of a decoder, from their integers; in PyTorch they are in `models/latent.py`, `intra.py`, `inter.py` and `motion.py`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from models.arrays import Array
+from models.compiled import pictures, strips
+from models.compiled.layers import Gain, Integers, Narrow, Table, Wide
+from models.compiled.pictures import Picture
+from models.entropy import TOO_MANY, SymbolDecoder, SymbolSink
+from models.integers import CONTEXT_LIMIT, STREAM_BITS, STREAM_LIMIT, VALUE_BITS, VALUE_LIMIT
+from models.kernels import coding
+from models.presets import PICTURE, RATES, Preset
+from models.pyramid import LEVELS, order
+from models.stages import staged
+from models.steps import MOST_SYMBOLS, CodedStep, Estimate
+from models.tables import FIRST, SCALES, STEP
+
+Same = TypeVar("Same")
+
+HYPER_ALIGN = 4
+"""z lies on a grid four times coarser than y's."""
+
+LIMIT = 1023
+"""The encoder's largest symbol."""
+
+SIDE = 16
+"""Channels that an estimator of vectors sees of the context."""
+
+STREAM = STREAM_LIMIT * 2.0**-STREAM_BITS
+CONTEXT = CONTEXT_LIMIT * 2.0**-STREAM_BITS
+VALUE = VALUE_LIMIT * 2.0**-VALUE_BITS
+
+
+def clamped(x: Array, largest: float) -> Array:
+    """Within ±largest."""
+    return x.clip(np.float32(-largest), np.float32(largest))
+
+
+def shuffled(x: Array) -> Array:
+    """Every four channels become a square of 2×2: (H, W, 4·C) -> (2·H, 2·W, C)."""
+    height, width, channels = x.shape
+    return np.ascontiguousarray(x.reshape(height, width, channels // 4, 2, 2).transpose(0, 3, 1, 4, 2)).reshape(2 * height, 2 * width, -1)
+
+
+def block(integers: Integers, name: str, channels: int) -> strips.Block:
+    """`models.blocks.Block`."""
+    half = channels // 2
+    narrow = Narrow(integers, f"{name}.narrow", channels, half)
+    spatial = Narrow(integers, f"{name}.spatial", half, half, 3, groups=half, relu=True)
+    widen = Narrow(integers, f"{name}.widen", half, channels)
+    expand = Narrow(integers, f"{name}.expand", channels, 2 * channels)
+    contract = Narrow(integers, f"{name}.contract", 2 * channels, channels, relu=True)
+    return strips.Block(
+        narrow.from_steps, narrow.to_layer(spatial), spatial.to_layer(widen), widen.to_steps, expand.from_steps, expand.to_layer(contract), contract.to_steps
+    )
+
+
+class Constant:
+    """What never changes, so that copies of what holds it share it."""
+
+    def __deepcopy__(self: Same, _: dict[int, Any]) -> Same:
+        return self
+
+
+class Stack:
+    """`models.blocks.Stack`: (H, W, C) -> (H, W, C)."""
+
+    def __init__(self, integers: Integers, name: str, channels: int, count: int, largest: float = STREAM):
+        self.gain, self.strength = (Gain(integers, f"{name}.{gain}", channels) for gain in ("gain", "strength"))
+        self.blocks = [block(integers, f"{name}.body.{k}", channels) for k in range(count)]
+        self.largest = largest
+
+    def __call__(self, x: Array, rate: int) -> Array:
+        return strips.stack(x, self.gain(rate), self.strength(rate), self.blocks, self.largest)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of y before it is decoded, in units of the quantisation step."""
+
+    mean: Array  # (H/16, W/16, N)
+    scale: Array  # (H/16, W/16, N), logarithm
+
+
+class Latent(Constant):
+    """`models.latent.Latent`: what is known of y, and y itself."""
+
+    def __init__(self, integers: Integers, name: str, preset: Preset, context: int):
+        n, side, width = preset.latent, preset.side, preset.prior
+        self.step, self.unstep = (Gain(integers, f"{name}.{gain}", n) for gain in ("step", "unstep"))
+        self.hyper_scale, self.scale_offset = Table(integers, f"{name}.hyper_scale", preset.hyper), Table(integers, f"{name}.scale_offset", n)
+        self.hyper_decoder = (
+            Narrow(integers, f"{name}.hyper_decoder.0.0", preset.hyper, 4 * 64),
+            Narrow(integers, f"{name}.hyper_decoder.1.0", 64, 4 * side, relu=True),
+        )
+        self.temporal = Narrow(integers, f"{name}.temporal", context, side, 2) if context else None
+        self.fuse = Narrow(integers, f"{name}.fuse", 2 * side if context else side, width, relu=True)
+        self.fuse_gain = Gain(integers, f"{name}.fuse_gain", width)
+        self.refine = block(integers, f"{name}.refine", width)
+        self.parameters_out = Narrow(integers, f"{name}.parameters_out", width, 2 * n)
+
+    @staged("prior")
+    def prior(self, z: Array, context: Array | None, rate: int, height: int, width: int) -> Prior:
+        """Of y (height, width, N) from decoded z (H/64, W/64, Z) and the temporal context (H/8, W/8, C)."""
+        for layer in self.hyper_decoder:
+            z = shuffled(layer(z))
+        parts = [np.ascontiguousarray(z[:height, :width])]
+        if self.temporal and context is not None:
+            parts.append(self.temporal(context))
+        fused = self.fuse(*parts)
+        stream = strips.through_blocks(fused, self.fuse_gain(rate), [self.refine], rectify=True)
+        said = self.parameters_out(strips.numbers(stream, fused))
+        return Prior(*strips.prior(said, self.step(rate), self.scale_offset(rate), VALUE))
+
+    @staged("latent")
+    def decode(self, context: Array | None, rate: int, height: int, width: int, coder: SymbolDecoder) -> Array:
+        """Read z and y of one frame; returns ŷ (height, width, N).
+
+        Raises:
+            ValueError: there are more symbols than a frame can have.
+        """
+        table = ((5 * self.hyper_scale(rate) - FIRST) / STEP).round().clip(0, SCALES - 1).astype(np.int32)
+        shape = len(table), -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)
+        z = coder.take(table.repeat(shape[1] * shape[2]).reshape(shape)).astype(np.float32)  # channel by channel
+        return self.read(self.prior(np.ascontiguousarray(z.transpose(1, 2, 0)), context, rate, height, width), rate, coder)
+
+    @staged("entropy coding")
+    def read(self, prior: Prior, rate: int, coder: SymbolDecoder) -> Array:
+        """Read y; returns ŷ."""
+        latent = np.empty_like(prior.mean)
+        if not coding.read_latent(*coder.source, strips.rows(prior.mean), strips.rows(prior.scale), self.unstep(rate), VALUE, strips.rows(latent)):
+            raise ValueError(TOO_MANY)
+        return latent
+
+    def write(self, y: Array, prior: Prior, rate: int, coder: SymbolSink) -> Array:
+        """Write y (H/16, W/16, N); returns ŷ."""
+        latent, (symbols, indexes) = np.empty_like(y), (np.empty(y.size, np.int32) for _ in range(2))
+        given = strips.rows(y), strips.rows(prior.mean), strips.rows(prior.scale), self.step(rate), self.unstep(rate)
+        count = coding.latent_symbols(*given, VALUE, LIMIT, symbols, indexes, strips.rows(latent))
+        coder.write(symbols[:count], indexes[:count])
+        return latent
+
+
+class Intra(Constant):
+    """`models.intra.Intra`, from ŷ on."""
+
+    def __init__(self, integers: Integers, preset: Preset):
+        width, n = preset.intra_context, preset.latent
+        self.latent = Latent(integers, "intra.latent", preset, 0)
+        self.from_latent, self.detail = (Wide(integers, f"intra.{name}.0", n, 4 * c, shuffles=True) for name, c in (("from_latent", width), ("detail", PICTURE)))
+        self.decoder = Stack(integers, "intra.decoder", width, preset.intra_blocks)
+        self.to_context = Wide(integers, "intra.to_context", width, preset.context)
+        self.head = Stack(integers, "intra.head", preset.context, 1)
+        self.leave = Wide(integers, "intra.leave", preset.context, PICTURE)
+
+    @staged("keyframe network")
+    def synthesise(self, latent: Array, rate: int) -> tuple[Array, Array]:
+        """ŷ (H/16, W/16, N) -> c (H/8, W/8, C), and detail that passes it by (H/8, W/8, 96)."""
+        return clamped(self.to_context(self.decoder(self.from_latent(latent), rate)), CONTEXT), self.detail(latent)
+
+    @staged("keyframe network")
+    def picture(self, context: Array, detail: Array, rate: int) -> Picture:
+        """c and detail -> a picture of 8 bits."""
+        return pictures.rounded(clamped(self.leave(self.head(context, rate)) + detail, STREAM))
+
+
+class Inter(Constant):
+    """`models.inter.Inter`, what a decoder has of it."""
+
+    def __init__(self, integers: Integers, preset: Preset):
+        c, n = preset.context, preset.latent
+        self.refresh = Wide(integers, "inter.refresh", PICTURE, c)
+        self.enter = Wide(integers, "inter.enter", PICTURE + c, c)
+        self.context = Stack(integers, "inter.context", c, preset.context_blocks)
+        self.latent = Latent(integers, "inter.latent", preset, c)
+        self.from_latent, self.detail = (Wide(integers, f"inter.{name}.0", n, 4 * w, shuffles=True) for name, w in (("from_latent", c), ("detail", PICTURE)))
+        self.merge = Wide(integers, "inter.merge", 2 * c, c)
+        self.decoder = Stack(integers, "inter.decoder", c, preset.decoder_blocks)
+        self.filter = Stack(integers, "inter.filter.stack", c, preset.filter_blocks, CONTEXT)
+        self.head = Stack(integers, "inter.head", c, 1)
+        self.residual = Wide(integers, "inter.residual", c, PICTURE)
+        self.release = Narrow(integers, "inter.release", c, PICTURE)
+
+    @staged("context")
+    def predict(self, reference: Array, memory: Array, rate: int) -> Array:
+        """Warped picture (H/8, W/8, 96) and warped context (H/8, W/8, C) -> temporal context p (H/8, W/8, C)."""
+        return self.context(self.enter(reference, memory), rate)
+
+    @staged("synthesis")
+    def synthesise(self, latent: Array, context: Array, rate: int) -> tuple[Array, Array]:
+        """ŷ and p -> c (H/8, W/8, C), before the in-loop filter, and detail that passes it by (H/8, W/8, 96)."""
+        return self.decoder(self.merge(self.from_latent(latent), context), rate), self.detail(latent)
+
+    @staged("in-loop filter")
+    def filtered(self, context: Array, switch: bool, rate: int) -> Array:
+        """c -> c̃."""
+        return self.filter(context, rate) if switch else clamped(context, CONTEXT)
+
+    @staged("reconstruction")
+    def picture(self, context: Array, detail: Array, reference: Array, rate: int) -> Picture:
+        """c̃, detail and the warped picture -> a picture of 8 bits."""
+        x = self.head(context, rate)
+        return pictures.released(self.residual(x), detail, reference, self.release(x))
+
+
+class Motion(Constant):
+    """`models.motion.Motion`."""
+
+    def __init__(self, integers: Integers, context: int):
+        self.side = Narrow(integers, "motion.side", context, SIDE)
+        self.estimators = [_estimator(integers, f"motion.estimators.{k}") for k in range(1 + 2 * (len(LEVELS) - 1))]
+
+    def steps(self, field: Array, previous: Array, side: Array, rate: int) -> Iterator[CodedStep]:
+        """The steps of coding a field (3, h, w); whoever decodes fills it in between. `side` is what the layer of this name says of the context before."""
+        seen = np.maximum(strips.rows(side), 0)
+        quality = np.float32(rate) / np.float32(RATES) - np.float32(0.5)
+        for cells in order(*field.shape[1:]):
+            yield CodedStep(cells, field.reshape(3, -1), previous.reshape(3, -1), Estimate(seen, quality, self.estimators[cells.kind]))
+
+    @staged("vectors")
+    def decode(self, previous: Array, memory: Array, rate: int, coder: SymbolDecoder) -> Array:
+        """Read the field of one frame: (3, h, w) int32.
+
+        Raises:
+            ValueError: there are more symbols than a frame can have.
+        """
+        field = np.zeros_like(previous)
+        for step in self.steps(field, previous, self.side(memory), rate):
+            step.read(coder)
+        return field
+
+
+def _estimator(integers: Integers, name: str) -> tuple[Array | int, ...]:
+    """As `models.kernels.coding.foretell` takes it: of each layer how inputs are scaled, the smallest integer they are read as, weights (inputs, outputs), and the bias."""
+    arrays: list[Array | int] = []
+    for k, (inputs, outputs) in enumerate(((17 + SIDE, 32), (32, 32), (32, MOST_SYMBOLS))):
+        layer = Narrow(integers, f"{name}.{k}", inputs, outputs, relu=k > 0)
+        arrays += layer.scale, layer.smallest, np.ascontiguousarray((layer.weight * layer.unit[:, None]).T), layer.bias * layer.unit
+    return tuple(arrays)

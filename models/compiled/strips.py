@@ -1,0 +1,153 @@
+"""Layers and stacks of blocks by kernels (`models/kernels/layers.py`, `rough.py`), which take places in strips, in as many threads as are worth it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from models.arrays import Array
+from models.kernels import layers, parameters, rough
+from models.kernels.processor import FORM
+from models.kernels.products import ROWS
+from models.kernels.threads import spread, threads
+
+NONE = np.zeros((1, 0, 0), np.float32)
+NO_LAYER = np.zeros((0, 0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32), np.float32(0)
+NO_ROUGH = np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.float32)
+
+AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM or "", 1 << 24)
+"""Products that are worth a thread of their own, about 0.2 ms: to wake one takes half as long."""
+
+ALONE = 1 << 8
+"""Products that take as long as what is done with a sample of a stream by itself."""
+
+
+def strips(kernel: Callable[..., None], count: int, products: int, *arguments: Any) -> None:
+    """Give a kernel its places, each of which takes so many products, in as many threads as are worth it."""
+    least = AT_LEAST // (ROWS * products) + 1
+    if count < 2 * ROWS * least or threads() == 1:
+        kernel(0, count, *arguments)
+    else:
+        spread(-(-count // ROWS), lambda first, last: kernel(first * ROWS, min(last * ROWS, count), *arguments), least)
+
+
+def rows(x: Array) -> Array:
+    """(H, W, C) -> (H·W, C)."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _empty(like: Array, channels: int, halves: bool) -> Array:
+    height, width = (size // 2 if halves else size for size in like.shape[:2])
+    return np.empty((height, width, channels), np.float32)
+
+
+def narrow(parts: Sequence[Array], reader: layers.Reader, layer: layers.Layer, channels: int, halves: bool) -> Array:
+    """A layer of what lies side by side, or of its squares of 2×2: (H, W, C1), (H, W, C2) -> (H, W, channels), or (H/2, W/2, channels)."""
+    out, (one, other) = _empty(parts[0], channels, halves), [*parts, NONE][:2]
+    strips(layers.narrow, out.shape[0] * out.shape[1], layer[0].size, one, other, reader, layer, rows(out))
+    return out
+
+
+def wide(parts: Sequence[Array], layer: layers.Wide, channels: int, corners: int) -> Array:
+    """A layer of streams; see `models.compiled.layers.Wide`."""
+    (height, width, _), scale = parts[0].shape, 2 if corners == 4 else 1
+    out = np.empty((scale * height, scale * width, channels), np.float32)
+    one, other = [*map(rows, parts), NONE[0]][:2]
+    strips(layers.wide, height * width, layer[0].size, one, other, layer, corners, out)
+    return out
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a stack, as kernels take it."""
+
+    first: layers.Reader  # of `narrow`, from steps
+    narrow: layers.Layer
+    spatial: layers.Layer
+    widen: layers.Layer
+    second: layers.Reader  # of `expand`, from steps
+    expand: layers.Layer
+    contract: layers.Layer
+
+    @cached_property
+    def products(self) -> int:
+        """Of each place."""
+        return int(self.narrow[0].size + self.widen[0].size + self.expand[0].size + self.contract[0].size)
+
+
+def through_blocks(x: Array, gain: Array, blocks: Sequence[Block], rectify: bool = False) -> Array:
+    """Streams, or their positive parts, by their gains (C,), through blocks in a row: (H, W, C) -> steps (H·W, C), with channels padded."""
+    (height, width, channels), count = x.shape, x.shape[0] * x.shape[1]
+    half = blocks[0].spatial[0].shape[1]
+    stream = np.empty((count, len(blocks[0].first[0])), np.int16)
+    inner, other = (np.zeros((height + 2, width + 2, half), np.uint8) for _ in range(2))  # with ReLU the smallest activation is zero
+    strips(layers.enter, count, blocks[0].narrow[0].size + ALONE * channels, rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
+    for block, following in zip(blocks, [*blocks[1:], None]):
+        ends = (following.first, following.narrow) if following else ((np.zeros_like(block.first[0]), np.float32(0)), NO_LAYER)
+        strips(layers.block, count, block.products, inner, stream, block.spatial, block.widen, block.second, block.expand, block.contract, *ends, other)
+        inner, other = other, inner
+    return stream
+
+
+def stack(x: Array, gain: Array, strength: Array, blocks: Sequence[Block], limit: float) -> Array:
+    """x plus what blocks change of x by its gains (C,), by their strength (C,): see `models.blocks.Stack`; (H, W, C)."""
+    out, stream = np.empty_like(x), through_blocks(x, gain, blocks)
+    strips(layers.leave, len(stream), ALONE * x.shape[2], rows(x), stream, gain, strength, np.float32(limit), rows(out))
+    return out
+
+
+def rough_narrow(parts: Sequence[Array], relu: bool, layer: rough.Layer, channels: int, halves: bool) -> Array:
+    """`narrow` in bfloat16, of up to four parts."""
+    out, given = _empty(parts[0], channels, halves), tuple([*parts, *[NONE] * 4][:4])
+    strips(rough.narrow, out.shape[0] * out.shape[1], layer[0].nbytes, given, np.float32(0) if relu else rough.ANY, layer, rows(out))
+    return out
+
+
+@dataclass(frozen=True)
+class RoughBlock:
+    """A block of a stack in bfloat16."""
+
+    narrow: rough.Layer
+    spatial: rough.Layer
+    widen: rough.Layer
+    expand: rough.Layer
+    contract: rough.Layer
+
+    @cached_property
+    def products(self) -> int:
+        """Of each place, as `Block.products`."""
+        return int(self.narrow[0].nbytes + self.widen[0].nbytes + self.expand[0].nbytes + self.contract[0].nbytes)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "RoughBlock":
+        return self  # it never changes
+
+
+def rough_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Array:
+    """`stack` in bfloat16."""
+    (height, width, channels), count, out = x.shape, x.shape[0] * x.shape[1], np.empty_like(x)
+    stream = np.empty((count, channels), np.float32)
+    inner, other = (np.zeros((height + 2, width + 2, blocks[0].spatial[0].shape[1]), np.uint16) for _ in range(2))
+    strips(rough.enter, count, blocks[0].narrow[0].nbytes + ALONE * channels, rows(x), gain, blocks[0].narrow, stream, inner)
+    for block, following in zip(blocks, [*blocks[1:], None]):
+        narrow = following.narrow if following else NO_ROUGH
+        strips(rough.block, count, block.products, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
+        inner, other = other, inner
+    strips(rough.leave, count, ALONE * channels, rows(x), stream, gain, strength, rows(out))
+    return out
+
+
+def numbers(stream: Array, like: Array) -> Array:
+    """Steps (H·W, C), whose channels may be padded, as a stream (H, W, C)."""
+    out = np.empty_like(like)
+    parameters.numbers(stream, rows(out))
+    return out
+
+
+def prior(said: Array, step: Array, offset: Array, limit: float) -> tuple[Array, Array]:
+    """Means and scales from what is said of them (h, w, 2·N): each (h, w, N)."""
+    height, width, channels = said.shape
+    mean, scale = (np.empty((height, width, channels // 2), np.float32) for _ in range(2))
+    strips(parameters.prior, height * width, ALONE * channels, rows(said), step, offset, limit, rows(mean), rows(scale))
+    return mean, scale
