@@ -28,6 +28,9 @@ Integers = Union["Tensor", np.ndarray]
 
 TOO_MANY = "the payload holds more symbols than a picture of this size can have"
 
+LOWEST = 1 << 31
+"""The state of the coder before the first symbol is written, and after the last one is read."""
+
 SKIP = 2
 """Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
 
@@ -74,7 +77,7 @@ class SymbolEncoder:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
         if os.environ.get("NVC_BACKEND") == "float32":
             return plain_payload(self._groups)
-        tables, state = load(), np.array([1 << 31], np.uint64)
+        tables, state = load(), np.array([LOWEST], np.uint64)
         words = np.empty(sum(len(values) for values, _ in self._groups) + 2, np.uint32)  # a symbol takes up to 16 bits, its escape as many
         first = len(words)
         for values, index in reversed(self._groups):
@@ -119,7 +122,7 @@ class SymbolDecoder:
     Args:
         payload: from `SymbolEncoder.finish`.
         most: no more symbols than this are ever read, the bytes of escapes not counted; of these there are at most as
-            many as the payload has bytes. Zeros follow the payload: damage gives wrong symbols, never a read out of bounds.
+            many as the payload has bytes. Zeros follow the payload: damage gives wrong symbols, which `finish` finds, never a read out of bounds.
 
     Raises:
         ValueError: no payload begins like this one.
@@ -127,7 +130,7 @@ class SymbolDecoder:
 
     def __init__(self, payload: bytes, most: int):
         state = int.from_bytes(payload[:8], "little")
-        if len(payload) < 8 or not 1 << 31 <= state < 1 << 63:
+        if len(payload) < 8 or not LOWEST <= state < 1 << 63:
             raise ValueError("the payload does not begin with a valid state of the entropy coder")
         self._state = np.array([state], np.uint64)
         self._place = np.array([0, most + len(payload)])  # the next word, and how many symbols are still allowed
@@ -152,3 +155,12 @@ class SymbolDecoder:
         if not coding.read_symbols(*self.source, index, symbols):
             raise ValueError(TOO_MANY)
         return symbols.reshape(indexes.shape)
+
+    def finish(self) -> None:
+        """Check that all has been read, and the coder is back where the encoder began: damage that gave wrong symbols seldom ends so.
+
+        Raises:
+            ValueError: it is not so.
+        """
+        if self._state[0] != LOWEST or self._place[0] != len(self._words):
+            raise ValueError("the payload does not end with its last symbol")

@@ -127,7 +127,7 @@ class Latent(Compilable[networks.Latent]):
 
     @staged("latent")
     def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolDecoder) -> Tensor:
-        """Read z and y (N, height, width) of one frame; returns ŷ."""
+        """Read z and y (N, height, width) of one frame, its last symbols; returns ŷ."""
         if self.loops:
             return tensor([self.loops.decode(None if context is None else arrays(context)[0], int(rate), height, width, coder)])
         channels = self.hyper_scale.knots.shape[1]
@@ -138,6 +138,7 @@ class Latent(Compilable[networks.Latent]):
         coded = np.flatnonzero(indexes >= SKIP)
         symbols = np.zeros(len(indexes), np.float32)
         symbols[coded] = coder.take(indexes[coded])
+        coder.finish()
         found = torch.from_numpy(symbols).to(z.device).view(prior.mean.shape)
         return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
 

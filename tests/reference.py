@@ -643,6 +643,8 @@ def decode(stream: bytes, weights: Path, tables: Path) -> list[tuple[np.ndarray,
                 state = decode_p_frame(network, symbols, filtered, refresh, state)
         except Truncated:
             raise ValueError(f"The payload of frame {len(frames)} ends too soon.") from None
+        if symbols.state != 1 << 31 or symbols.reader.position != len(symbols.reader.data):
+            raise ValueError(f"The payload of frame {len(frames)} does not end with its last symbol.")
         shown = crop(state.pictures[0], header.height, header.width)
         if picture_checksum(shown) != packet.checksum:
             raise ValueError(f"The picture of frame {len(frames)} does not have the checksum in its packet.")

@@ -118,15 +118,17 @@ class Latent(Constant):
 
     @staged("latent")
     def decode(self, context: Array | None, rate: int, height: int, width: int, coder: SymbolDecoder) -> Array:
-        """Read z and y of one frame; returns ŷ (height, width, N).
+        """Read z and y of one frame, its last symbols; returns ŷ (height, width, N).
 
         Raises:
-            ValueError: there are more symbols than a frame can have.
+            ValueError: there are more symbols than a frame can have, or more or less than these.
         """
         table = ((5 * self.hyper_scale(rate) - FIRST) / STEP).round().clip(0, SCALES - 1).astype(np.int32)
         shape = len(table), -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)
         z = coder.take(table.repeat(shape[1] * shape[2]).reshape(shape)).astype(np.float32)  # channel by channel
-        return self.read(self.prior(np.ascontiguousarray(z.transpose(1, 2, 0)), context, rate, height, width), rate, coder)
+        latent = self.read(self.prior(np.ascontiguousarray(z.transpose(1, 2, 0)), context, rate, height, width), rate, coder)
+        coder.finish()
+        return latent
 
     @staged("entropy coding")
     def read(self, prior: Prior, rate: int, coder: SymbolDecoder) -> Array:

@@ -359,3 +359,19 @@ def test_pytorch_is_asked_where_there_may_be_a_gpu(done: Run, stream: Path, mode
     monkeypatch.setattr(runtime, "choose_device", lambda name, threads: asked.append(name) or "cpu")
     done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model)
     assert asked == (["auto"] if driver or not is_exact() else [])
+
+
+@pytest.mark.parametrize("frame", [0, 2])
+@pytest.mark.parametrize("backend", ["", "float32"])
+def test_a_payload_that_is_wrong_does_not_end_right(refused: Refused, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: int, backend: str) -> None:
+    """Whatever CRC and checksum say, which damage may fit by chance, and who wants to do harm can repair."""
+    header, packets = parts(stream)
+    packets = [dataclasses.replace(packet, checksum=0) for packet in packets]
+    payload = packets[frame].payload
+    packets[frame] = dataclasses.replace(packets[frame], payload=payload[:-4] + bytes([payload[-4] ^ 1]) + payload[-3:])
+    coded = packed(packets)
+    damaged = tmp_path / "damaged.nvc"
+    damaged.write_bytes(header + b"".join(coded) + end(header, coded))
+    monkeypatch.setenv("NVC_BACKEND", backend)
+    monkeypatch.setattr("nvc_cli.decoder.picture_checksum", lambda picture: 0)
+    assert f"frame {frame} cannot be decoded, the payload does not end with its last symbol" in refused("decode", damaged, "-o", tmp_path / "a.y4m", "--model", model, "--device", "cpu")
