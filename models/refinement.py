@@ -9,15 +9,18 @@ together, and fewer of them if that was for the worse.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.bits import laplace_bits, scale_index
-from models.entropy import SKIP
+from models.bits import scale_index
+from models.bridge import arrays, tensor
+from models.kernels import prices
 from models.latent import Prior
 from models.picture import Planes
 from models.presets import lagrangian
 from models.quality import distortion
+from models.tables import load
 
 CURVATURE = 7.5
 """What a change of a symbol by one adds to λ·error in the middle, beside what the gradient tells."""
@@ -48,30 +51,29 @@ class Refinement:
             picture: source.
             synthesise: the picture that values in units of quantisation steps, which are the symbols and their means, decode to, in floating point.
         """
+        means, tables = arrays(prior.mean.cpu()), arrays(scale_index(prior.scale).cpu()).ravel().astype(np.int32)
+        best = arrays(symbols.cpu()).ravel().astype(np.int32)
+        costs, price = load().costs, (load().begins, load().reaches)
+        multiplier = self.weight * lagrangian(float(rate)) * picture.y.numel()
+        least, part, trial = float("inf"), AT_ONCE, best
+        gains, moves = np.zeros(len(best), np.float32), np.zeros_like(best)
         with torch.inference_mode(False), torch.enable_grad():  # what comes from inference cannot take part in gradients
-            means, scales, best = prior.mean.clone(), prior.scale.clone(), symbols.clone()
             source = Planes(picture.y.clone(), picture.u.clone(), picture.v.clone())
-            multiplier = self.weight * lagrangian(float(rate)) * source.y.numel()
-            curvature, coded = CURVATURE * self.weight, scale_index(scales) >= SKIP
-            least, part, trial = float("inf"), AT_ONCE, best
-            gains, moves = torch.zeros_like(best), torch.zeros_like(best)
             for _ in range(self.tries):
-                values = (trial + means).requires_grad_()
+                values = tensor(trial.reshape(means.shape).astype(np.float32) + means).to(symbols.device).requires_grad_()
                 with torch.autocast(values.device.type, torch.bfloat16):
                     error = multiplier * distortion(synthesise(values), source).sum()
-                bits = laplace_bits(trial, scales)
-                cost = float(error.detach() + (bits * coded).sum())
+                cost = float(error.detach()) + prices.total(trial, tables, costs, *price)
                 if cost < least:
                     (gradient,) = torch.autograd.grad(error, values)
                     least, best = cost, trial
-                    both = torch.stack([bits - laplace_bits(best + move, scales) - (gradient * move + curvature) for move in (-1, 1)])
-                    gains, up = (both * coded).max(0)
-                    moves = 2.0 * up - 1
+                    slopes = arrays(gradient.cpu()).ravel()
+                    prices.changes(best, tables, slopes, np.float32(CURVATURE * self.weight), costs, *price, gains, moves)
                 else:
                     part /= 2
-                count = int(part * int((gains > 0).sum()))
+                better = gains[gains > 0]
+                count = int(part * len(better))
                 if not count:
                     break
-                threshold = gains.flatten().topk(count).values[-1]
-                trial = best + moves * (gains >= threshold)
-            return best.detach()
+                trial = best + moves * (gains >= np.partition(better, -count)[-count])
+        return tensor(best.reshape(means.shape).astype(np.float32)).to(symbols.device)
