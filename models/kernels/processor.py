@@ -5,9 +5,9 @@ import os
 import platform
 import sys
 
-from llvmlite.binding import get_host_cpu_features
+from llvmlite.binding import get_host_cpu_features, initialize_native_asmparser
 
-FORMS = ("amx", "vnni512", "vnni256", "avx2")
+FORMS = ("amx", "vnni512", "vnni256", "avx2", "dotprod")
 """Of products of bytes, the fastest first."""
 
 
@@ -19,8 +19,23 @@ def _tiles_are_allowed() -> bool:
         return False
 
 
+def _has_dotprod() -> bool:
+    """Ask Linux for HWCAP_ASIMDDP by AT_HWCAP; see getauxval(3). All Macs of this kind have it."""
+    if sys.platform == "darwin":
+        return True
+    try:
+        return bool(ctypes.CDLL(None).getauxval(16) >> 20 & 1) and sys.platform == "linux"
+    except (OSError, AttributeError, TypeError):
+        return False
+
+
 def forms() -> tuple[str, ...]:
     """Those that this processor has."""
+    if platform.machine() in ("aarch64", "arm64"):
+        if not _has_dotprod():
+            return ()
+        initialize_native_asmparser()
+        return ("dotprod",)
     if platform.machine() not in ("x86_64", "AMD64"):
         return ()
     has = get_host_cpu_features()
@@ -30,7 +45,7 @@ def forms() -> tuple[str, ...]:
         "vnni256": has.get("avxvnni") or (has.get("avx512vnni") and has.get("avx512vl")),
         "avx2": has.get("avx2") and has.get("fma"),
     }
-    return tuple(form for form in FORMS if known[form])
+    return tuple(form for form in FORMS if known.get(form))
 
 
 def _chosen() -> str | None:

@@ -1,8 +1,9 @@
 """Products of bytes: what all convolutions come down to, by the processor's own instructions for them.
 
 A product is a block of ROWS × COLUMNS sums of 32 bits, of unsigned bytes by signed ones. AMX multiplies tiles of 16 × 64
-bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns; AVX2 does so in pairs of 16 bits. All sum up exactly. See the Intel 64 and IA-32
-Architectures Software Developer's Manual, volume 2 (TDPBUSD, TDPBF16PS, VPDPBUSD, VPMADDWD).
+bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns, NEON by those of 4; AVX2 does so in pairs of 16 bits. All sum up exactly. See
+the Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2 (TDPBUSD, TDPBF16PS, VPDPBUSD, VPMADDWD), and the Arm Architecture Reference
+Manual for A-profile architecture, C7.2 (SDOT).
 """
 
 from collections.abc import Callable
@@ -66,42 +67,64 @@ def _emit_tiled(builder: Builder, instruction: str, a: ir.Value, stride: ir.Valu
         _call(builder, "llvm.x86.tilestored64", NOTHING, _tile(k), _at(builder, out, 16 * 128 * (k >> 1) + 64 * (k & 1)), _number(128))
 
 
-def _by_words(lanes: int, rows: int) -> Callable[..., None]:
-    """By VNNI, in vectors of so many sums, so many rows at a time."""
-    vector = ir.VectorType(WORD, lanes)
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+def _vnni(builder: Builder, total: ir.Value, bytes_: ir.Value, weights: ir.Value) -> ir.Value:
+    return _call(builder, f"llvm.x86.avx512.vpdpbusd.{32 * total.type.count}", total.type, total, bytes_, weights)
+
+
+def _sdot(builder: Builder, total: ir.Value, bytes_: ir.Value, weights: ir.Value) -> ir.Value:
+    """Signed bytes by signed ones. As assembly, so that it need not be among the instructions that LLVM takes the processor for having."""
+    kind = ir.FunctionType(total.type, [total.type] * 3)
+    return builder.asm(kind, ".arch_extension dotprod\n\tsdot $0.4s, $2.16b, $3.16b", "=w,0,w,w", [total, bytes_, weights], False)
+
+
+def _by_words(lanes: int, rows: int, multiply: Callable[..., ir.Value] = _vnni, signed: bool = False) -> Callable[..., None]:
+    """By instructions that multiply four bytes, in vectors of so many sums, so many rows at a time.
+
+    If they take signed bytes, they get what is 128 less, and sums begin with what that leaves out.
+    """
+    vector, columns = ir.VectorType(WORD, lanes), COLUMNS // lanes
+    zeros, middle = ir.Constant(vector, [0] * lanes), ir.Constant(vector, [-0x7F7F7F80] * lanes)  # of bytes that are -128
+
+    def place(builder: Builder, address: ir.Value) -> ir.Value:
+        return builder.bitcast(address, vector.as_pointer())
+
+    def weights_of(builder: Builder, weight: ir.Value, word: ir.Value) -> list[ir.Value]:
+        """Of all columns: 16 words of a depth lie below one another, for the first 16 columns and then for the others."""
+        deep = builder.add(builder.mul(builder.lshr(word, _number(4)), _number(2 * TILE)), builder.mul(builder.and_(word, _number(15)), _number(64)))
+        places = [_at(builder, weight, deep, TILE * (k * lanes // 16) + 4 * (k * lanes % 16)) for k in range(columns)]
+        return [builder.load(place(builder, address), align=4) for address in places]
+
+    def variables(builder: Builder, values: list[ir.Value]) -> list[ir.Value]:
+        """That have these values now."""
+        made = [cgutils.alloca_once_value(builder, zeros) for _ in values]
+        for variable, value in zip(made, values):
+            builder.store(value, variable)
+        return made
 
     def emit(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
-        def place(address: ir.Value) -> ir.Value:
-            return builder.bitcast(address, vector.as_pointer())
-
         words = builder.mul(depth, _number(DEPTH // 4))
-        columns = COLUMNS // lanes
+        begin = variables(builder, [zeros] * columns)
+        if signed:
+            with cgutils.for_range(builder, words) as loop:
+                for total, some in zip(begin, weights_of(builder, weight, loop.index)):
+                    builder.store(multiply(builder, builder.load(total), middle, some), total)
         with cgutils.for_range(builder, _number(ROWS // rows)) as group:
             first = builder.mul(group.index, _number(rows))
-            sums = [[cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * lanes)) for _ in range(columns)] for _ in range(rows)]
-            for line in sums:
-                for total in line:
-                    builder.store(ir.Constant(vector, [0] * lanes), total)
+            sums = [variables(builder, [builder.sub(zeros, builder.load(total)) for total in begin]) for _ in range(rows)]
             with cgutils.for_range(builder, words) as loop:
-                # 16 words of a depth lie below one another, for the first 16 columns and then for the others
-                deep = builder.add(
-                    builder.mul(builder.lshr(loop.index, _number(4)), _number(2 * TILE)), builder.mul(builder.and_(loop.index, _number(15)), _number(64))
-                )
-                weights = [
-                    builder.load(place(_at(builder, weight, deep, TILE * (k * lanes // 16) + 4 * (k * lanes % 16))), align=4) for k in range(columns)
-                ]
+                weights = weights_of(builder, weight, loop.index)
                 for r, line in enumerate(sums):
                     offset = builder.mul(builder.add(first, _number(r)), stride)
                     word = builder.load(builder.bitcast(_at(builder, a, offset, builder.mul(loop.index, _number(4))), WORD.as_pointer()), align=1)
                     single = builder.insert_element(ir.Constant(vector, ir.Undefined), word, ir.Constant(WORD, 0))
-                    wide = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * lanes))
-                    for k, total in enumerate(line):
-                        builder.store(_call(builder, name, vector, builder.load(total), wide, weights[k]), total)
+                    wide = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
+                    wide = builder.xor(wide, middle) if signed else wide
+                    for total, some in zip(line, weights):
+                        builder.store(multiply(builder, builder.load(total), wide, some), total)
             for r, line in enumerate(sums):
                 offset = builder.mul(builder.add(first, _number(r)), _number(4 * COLUMNS))
                 for k, total in enumerate(line):
-                    builder.store(builder.load(total), place(_at(builder, out, offset, 4 * lanes * k)), align=4)
+                    builder.store(builder.load(total), place(builder, _at(builder, out, offset, 4 * lanes * k)), align=4)
 
     return emit
 
@@ -144,7 +167,7 @@ def _by_pairs(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value,
 
 EMITTED: dict[str, Callable[..., None]] = {
     "amx": _tiled("tdpbusd"), "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2), "avx2": _by_pairs,
-    "amx of bfloat16": _tiled("tdpbf16ps")
+    "dotprod": _by_words(4, 2, _sdot, signed=True), "amx of bfloat16": _tiled("tdpbf16ps")
 }  # fmt: skip
 
 
