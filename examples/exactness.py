@@ -21,7 +21,7 @@ import click
 INSTRUCTIONS = {
     "float32, SSE4.1": {"NVC_BACKEND": "float32", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     "float32, AVX-512": {"NVC_BACKEND": "float32", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
-    "AVX2": {"NVC_PRODUCTS": "avx2"},
+    "16 bits": {"NVC_PRODUCTS": "plain"},
     "AVX-VNNI": {"NVC_PRODUCTS": "vnni256"},
     "AVX-512 VNNI": {"NVC_PRODUCTS": "vnni512"},
     "unset": {},

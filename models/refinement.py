@@ -60,7 +60,7 @@ class Refinement:
         with torch.inference_mode(False), torch.enable_grad():  # what comes from inference cannot take part in gradients
             source = Planes(picture.y.clone(), picture.u.clone(), picture.v.clone())
             for _ in range(self.tries):
-                values = tensor(trial.reshape(means.shape).astype(np.float32) + means).to(symbols.device).requires_grad_()
+                values = tensor(list(trial.reshape(means.shape).astype(np.float32) + means)).to(symbols.device).requires_grad_()
                 with torch.autocast(values.device.type, torch.bfloat16):
                     error = multiplier * distortion(synthesise(values), source).sum()
                 cost = float(error.detach()) + prices.total(trial, tables, costs, *price)
@@ -76,4 +76,4 @@ class Refinement:
                 if not count:
                     break
                 trial = best + moves * (gains >= np.partition(better, -count)[-count])
-        return tensor(best.reshape(means.shape).astype(np.float32)).to(symbols.device)
+        return tensor(list(best.reshape(means.shape).astype(np.float32))).to(symbols.device)

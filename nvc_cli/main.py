@@ -31,6 +31,10 @@ COMMANDS = {
 }
 
 
+NEEDED_BY_SOME = ("torch", "compressai", "scipy")
+"""Packages that a processor decodes without."""
+
+
 class LazyGroup(click.Group):
     """A group whose command X is the object `command` in nvc_cli/X.py, imported only when it runs."""
 
@@ -59,6 +63,11 @@ class LazyGroup(click.Group):
             return result
         except NvcError as error:
             click.echo(f"nvc: {error}", err=True)
+            ctx.exit(1)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in NEEDED_BY_SOME:
+                raise
+            click.echo(f"nvc: this needs the package {error.name}, which is not installed; install it with `pip install {error.name}`", err=True)
             ctx.exit(1)
         except (MemoryError, RuntimeError) as error:
             if not (reason := _want_of_memory(error)):

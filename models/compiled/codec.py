@@ -14,7 +14,6 @@ from models.compiled.networks import Constant, Inter, Intra, Motion
 from models.compiled.pictures import Picture
 from models.entropy import SymbolDecoder
 from models.integers import Misfit
-from models.kernels.processor import FORM
 from models.presets import Preset
 from models.steps import MOST_SYMBOLS
 from models.vectors import REFERENCES
@@ -27,21 +26,19 @@ def is_compiled() -> bool:
     """Whether processors are to code by the networks of this package; NVC_BACKEND in the environment overrides it.
 
     Raises:
-        ValueError: NVC_BACKEND names something else, or what this processor cannot have.
+        ValueError: NVC_BACKEND names something else, or what is not exact here.
     """
     forced = os.environ.get("NVC_BACKEND")
     if forced and forced not in BACKENDS:
         raise ValueError(f"NVC_BACKEND is {forced!r}, which is none of {', '.join(BACKENDS)}; correct or unset it")
     if forced == "int8" and not is_exact():
-        raise ValueError("NVC_BACKEND is 'int8', which this processor has no instructions for; unset it")
+        raise ValueError("NVC_BACKEND is 'int8', which this processor does not compute exactly; unset it")
     return forced != "float32" and is_exact()
 
 
 @lru_cache(maxsize=1)
 def is_exact() -> bool:
-    """Whether this processor has products of bytes, and they sum up the largest integers without error."""
-    if FORM is None:
-        return False
+    """Whether products of bytes sum up the largest integers without error, as they should."""
     random = np.random.default_rng(1)
     weight = random.choice(np.array([-127, 127], np.int8), (40, 96, 1, 1))  # 16-bit sums cannot hold two of these products
     a = random.choice(np.array([-128, 127], np.float32), (3, 11, 96))

@@ -17,7 +17,7 @@ NONE = np.zeros((1, 0, 0), np.float32)
 NO_LAYER = np.zeros((0, 0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32), np.float32(0)
 NO_ROUGH = np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.float32)
 
-AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM or "", 1 << 24)
+AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM, 1 << 24)
 """Products that are worth a thread of their own, about 0.2 ms: to wake one takes half as long."""
 
 ALONE = 1 << 8

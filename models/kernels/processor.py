@@ -7,7 +7,7 @@ import sys
 
 from llvmlite.binding import get_host_cpu_features, initialize_native_asmparser
 
-FORMS = ("amx", "vnni512", "vnni256", "avx2", "dotprod")
+FORMS = ("amx", "vnni512", "vnni256", "dotprod", "plain")
 """Of products of bytes, the fastest first."""
 
 
@@ -31,31 +31,26 @@ def _has_dotprod() -> bool:
 
 def forms() -> tuple[str, ...]:
     """Those that this processor has."""
-    if platform.machine() in ("aarch64", "arm64"):
-        if not _has_dotprod():
-            return ()
+    known = {"plain": True}
+    if platform.machine() in ("aarch64", "arm64") and _has_dotprod():
         initialize_native_asmparser()
-        return ("dotprod",)
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return ()
-    has = get_host_cpu_features()
-    known = {
-        "amx": has.get("amx-tile") and has.get("amx-int8") and sys.platform == "linux" and _tiles_are_allowed(),
-        "vnni512": has.get("avx512vnni") and has.get("avx512f"),
-        "vnni256": has.get("avxvnni") or (has.get("avx512vnni") and has.get("avx512vl")),
-        "avx2": has.get("avx2") and has.get("fma"),
-    }
+        known["dotprod"] = True
+    if platform.machine() in ("x86_64", "AMD64"):
+        has = get_host_cpu_features()
+        known["amx"] = has.get("amx-tile") and has.get("amx-int8") and sys.platform == "linux" and _tiles_are_allowed()
+        known["vnni512"] = has.get("avx512vnni") and has.get("avx512f")
+        known["vnni256"] = has.get("avxvnni") or (has.get("avx512vnni") and has.get("avx512vl"))
     return tuple(form for form in FORMS if known.get(form))
 
 
-def _chosen() -> str | None:
+def _chosen() -> str:
     having = forms()
     wanted = os.environ.get("NVC_PRODUCTS")  # to try the others
-    return wanted if wanted in having else next(iter(having), None)
+    return wanted if wanted in having else having[0]
 
 
 FORM = _chosen()
-"""The form in use, if there is one."""
+"""The form in use."""
 
 ROUGH = FORM == "amx" and bool(get_host_cpu_features().get("amx-bf16"))
 """Whether there are products of bfloat16 as well, as fast as those of twice as many bytes."""

@@ -1,9 +1,9 @@
 """Products of bytes: what all convolutions come down to, by the processor's own instructions for them.
 
 A product is a block of ROWS × COLUMNS sums of 32 bits, of unsigned bytes by signed ones. AMX multiplies tiles of 16 × 64
-bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns, NEON by those of 4; AVX2 does so in pairs of 16 bits. All sum up exactly. See
-the Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2 (TDPBUSD, TDPBF16PS, VPDPBUSD, VPMADDWD), and the Arm Architecture Reference
-Manual for A-profile architecture, C7.2 (SDOT).
+bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns, NEON by those of 4; all other processors multiply integers of 16 bits. All sum up
+exactly. See the Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2 (TDPBUSD, TDPBF16PS, VPDPBUSD), and the Arm Architecture
+Reference Manual for A-profile architecture, C7.2 (SDOT).
 """
 
 from collections.abc import Callable
@@ -129,49 +129,51 @@ def _by_words(lanes: int, rows: int, multiply: Callable[..., ir.Value] = _vnni, 
     return emit
 
 
-def _by_pairs(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
-    """By AVX2, which multiplies integers of 16 bits and adds pairs: 16 columns of two rows at a time, whose two pairs of a word are added at the end."""
-    bytes_, shorts, words = (ir.VectorType(ir.IntType(bits), lanes) for bits, lanes in ((8, 16), (16, 16), (32, 8)))
-    zero = ir.Constant(words, [0] * 8)
+def _plainly(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
+    """By whatever LLVM finds for sums of products of 16 bits in pairs (on x86 PMADDWD): 16 columns of two rows at a time, whose two pairs of a word are added at the end."""
+    count = 16  # bytes of four columns
+    bytes_, shorts, words = (ir.VectorType(kind, count) for kind in (BYTE, SHORT, WORD))
+    zeros = ir.Constant(ir.VectorType(WORD, count // 2), [0] * (count // 2))
 
-    def chosen(one: ir.Value, other: ir.Value, first: int) -> ir.Value:
-        return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(WORD, 8), list(range(first, 16, 2))))
+    def halved(values: ir.Value) -> ir.Value:
+        """Sums of neighbours."""
+        lanes = values.type.count
+        one, other = (
+            builder.shuffle_vector(values, values, ir.Constant(ir.VectorType(WORD, lanes // 2), list(range(first, lanes, 2)))) for first in (0, 1)
+        )
+        return builder.add(one, other)
 
     with cgutils.for_range(builder, _number(ROWS)) as group:  # two rows, and half of the columns
         row = builder.mul(builder.lshr(group.index, _number(1)), _number(2))
         half = builder.and_(group.index, _number(1))
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(4)] for _ in range(2)]
+        sums = [[cgutils.alloca_once_value(builder, zeros) for _ in range(4)] for _ in range(2)]
         for total in sums[0] + sums[1]:
-            builder.store(zero, total)
+            builder.store(zeros, total)
         with cgutils.for_range(builder, builder.mul(depth, _number(DEPTH // 4))) as loop:
             deep = builder.add(builder.mul(builder.lshr(loop.index, _number(4)), _number(2 * TILE)), builder.mul(builder.and_(loop.index, _number(15)), _number(64)))
-            first = builder.add(deep, builder.mul(half, _number(TILE)))
-            weights = [builder.load(builder.bitcast(_at(builder, weight, first, 16 * k), bytes_.as_pointer()), align=1) for k in range(4)]
-            weights = [builder.sext(some, shorts) for some in weights]
-            for r in range(2):
+            places = [_at(builder, weight, builder.add(deep, builder.mul(half, _number(TILE))), count * k) for k in range(4)]
+            weights = [builder.sext(builder.load(builder.bitcast(place, bytes_.as_pointer()), align=1), shorts) for place in places]
+            for r, line in enumerate(sums):
                 offset = builder.mul(builder.add(row, _number(r)), stride)
-                word = builder.load(builder.bitcast(_at(builder, a, offset, builder.mul(loop.index, _number(4))), ir.VectorType(BYTE, 4).as_pointer()), align=1)
-                four = builder.bitcast(builder.zext(word, ir.VectorType(SHORT, 4)), ADDRESS)
-                single = builder.insert_element(ir.Constant(ir.VectorType(ADDRESS, 4), ir.Undefined), four, ir.Constant(WORD, 0))
-                wide = builder.shuffle_vector(single, ir.Constant(ir.VectorType(ADDRESS, 4), ir.Undefined), ir.Constant(ir.VectorType(WORD, 4), [0] * 4))
-                for total, some in zip(sums[r], weights):
-                    pairs = _call(builder, "llvm.x86.avx2.pmadd.wd", words, builder.bitcast(wide, shorts), some)
-                    builder.store(builder.add(builder.load(total), pairs), total)
-        for r in range(2):
-            place = builder.add(builder.mul(builder.add(row, _number(r)), _number(4 * COLUMNS)), builder.mul(half, _number(64)))
-            for k in range(2):
-                one, other = builder.load(sums[r][2 * k]), builder.load(sums[r][2 * k + 1])
-                both = builder.add(chosen(one, other, 0), chosen(one, other, 1))
-                builder.store(both, builder.bitcast(_at(builder, out, place, 32 * k), words.as_pointer()), align=4)
+                four = builder.load(builder.bitcast(_at(builder, a, offset, builder.mul(loop.index, _number(4))), ir.VectorType(BYTE, 4).as_pointer()), align=1)
+                same = builder.zext(builder.shuffle_vector(four, four, ir.Constant(words, [0, 1, 2, 3] * 4)), shorts)
+                for total, some in zip(line, weights):
+                    made = builder.mul(builder.sext(same, words), builder.sext(some, words))
+                    builder.store(builder.add(builder.load(total), halved(made)), total)
+        for r, line in enumerate(sums):
+            to = builder.add(builder.mul(builder.add(row, _number(r)), _number(4 * COLUMNS)), builder.mul(half, _number(64)))
+            for k, total in enumerate(line):
+                made = halved(builder.load(total))
+                builder.store(made, builder.bitcast(_at(builder, out, to, count * k), made.type.as_pointer()), align=4)
 
 
 EMITTED: dict[str, Callable[..., None]] = {
-    "amx": _tiled("tdpbusd"), "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2), "avx2": _by_pairs,
-    "dotprod": _by_words(4, 2, _sdot, signed=True), "amx of bfloat16": _tiled("tdpbf16ps")
+    "amx": _tiled("tdpbusd"), "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2),
+    "dotprod": _by_words(4, 2, _sdot, signed=True), "plain": _plainly, "amx of bfloat16": _tiled("tdpbf16ps")
 }  # fmt: skip
 
 
-def product_in(form: str | None) -> Any:
+def product_in(form: str) -> Any:
     """The product in a form: a function for compiled loops, of addresses.
 
     It sums up 64 · `depth` bytes of 32 rows, that lie `stride` bytes apart from `a` on, by weights that `packed` laid out, and writes (32, 32) sums to `out`.

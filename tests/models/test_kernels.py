@@ -18,7 +18,6 @@ from models.bits import flag_bits, laplace_bits
 from models.codec import Codec
 from models.compiled import pictures as loops
 from models.compiled import strips
-from models.compiled.codec import is_exact
 from models.entropy import SymbolEncoder, plain_payload
 from models.integers import STREAM_LIMIT
 from models.kernels import Kernel, kernel, matching, processor, products, threads
@@ -63,7 +62,7 @@ def codecs() -> Iterator[tuple[Codec, Codec]]:
     with pytest.MonkeyPatch.context() as patch:
         made = []
         for backend in ("int8", "float32"):
-            patch.setenv("NVC_BACKEND", backend if is_exact() else "float32")
+            patch.setenv("NVC_BACKEND", backend)
             made.append(load_weights("tiny").codec)
         yield made[0], made[1]
 
@@ -79,8 +78,6 @@ def _no_gradients() -> Iterator[None]:
 def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: int, filtered: bool) -> None:
     """Each from the same numbers, so that none hides behind another."""
     fast, plain = codecs
-    if not fast.compiled:
-        pytest.skip("this processor has no exact products of bytes")
     assert fast.inter.loops and fast.intra.loops and fast.inter.latent.loops and fast.intra.latent.loops and not plain.inter.loops
     reference, memory = stream(1, 96, height, width, seed=1), stream(1, 96, height, width, seed=2, largest=(1 << 14) - 1)
     latent, z = stream(1, 384, height // 2, width // 2, seed=3), torch.randint(-20, 20, (1, 48, -(-height // 8), -(-width // 8))).float()

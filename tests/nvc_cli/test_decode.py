@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from models.compiled.codec import is_exact
 from nvc_cli import runtime
 from nvc_cli.decode import Time, _part
 from nvc_cli.frame import Color
@@ -340,7 +339,6 @@ def test_profile_tells_where_time_goes(done: Run, stream: Path, model: str, tmp_
     assert "stage" not in done("decode", stream, "-o", tmp_path / "b.yuv", "--model", model).stderr
 
 
-@pytest.mark.skipif(not is_exact(), reason="this processor has no exact products of bytes")
 def test_processors_decode_without_pytorch(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which takes most of the start; and the same pictures come with it."""
     arguments = ["decode", str(stream), "-o", str(tmp_path / "a.y4m"), "--model", model, "--device", "cpu"]
@@ -358,7 +356,7 @@ def test_pytorch_is_asked_where_there_may_be_a_gpu(done: Run, stream: Path, mode
     monkeypatch.setattr(runtime, "_may_have_gpu", lambda: driver)
     monkeypatch.setattr(runtime, "choose_device", lambda name, threads: asked.append(name) or "cpu")
     done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model)
-    assert asked == (["auto"] if driver or not is_exact() else [])
+    assert asked == (["auto"] if driver else [])
 
 
 @pytest.mark.parametrize("frame", [0, 2])

@@ -17,7 +17,6 @@ import pytest
 import torch
 from click.testing import Result
 
-from models.compiled.codec import is_exact
 from models.codec import Codec
 from models.presets import lagrangian
 from models.quality import distortion
@@ -297,8 +296,6 @@ def test_an_unknown_backend(refused: Refused, clip: Clip, model: str, tmp_path: 
 
 @pytest.mark.parametrize("backend", ["int8", "float32"])
 def test_backends_decode_each_others_streams(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
-    if backend == "int8" and not is_exact():
-        pytest.skip(f"{backend} is not exact on this processor")
     done("decode", stream, "-o", tmp_path / "a.yuv", "--model", model)
     monkeypatch.setenv("NVC_BACKEND", backend)
     done("decode", stream, "-o", tmp_path / "b.yuv", "--model", model)
