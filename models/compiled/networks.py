@@ -1,6 +1,6 @@
 """The networks of a decoder, from their integers; in PyTorch they are in `models/latent.py`, `intra.py`, `inter.py` and `motion.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -46,17 +46,19 @@ def shuffled(x: Array) -> Array:
     return np.ascontiguousarray(x.reshape(height, width, channels // 4, 2, 2).transpose(0, 3, 1, 4, 2)).reshape(2 * height, 2 * width, -1)
 
 
-def block(integers: Integers, name: str, channels: int) -> strips.Block:
-    """`models.blocks.Block`."""
-    half = channels // 2
-    narrow = Narrow(integers, f"{name}.narrow", channels, half)
-    spatial = Narrow(integers, f"{name}.spatial", half, half, 3, groups=half, relu=True)
-    widen = Narrow(integers, f"{name}.widen", half, channels)
-    expand = Narrow(integers, f"{name}.expand", channels, 2 * channels)
-    contract = Narrow(integers, f"{name}.contract", 2 * channels, channels, relu=True)
-    return strips.Block(
-        narrow.from_steps, narrow.to_layer(spatial), spatial.to_layer(widen), widen.to_steps, expand.from_steps, expand.to_layer(contract), contract.to_steps
-    )
+def blocks(integers: Integers, names: Sequence[str], channels: int) -> strips.Blocks:
+    """`models.blocks.Block`, some in a row."""
+    half, parts = channels // 2, []
+    for name in names:
+        narrow = Narrow(integers, f"{name}.narrow", channels, half)
+        spatial = Narrow(integers, f"{name}.spatial", half, half, 3, groups=half, relu=True)
+        widen = Narrow(integers, f"{name}.widen", half, channels)
+        expand = Narrow(integers, f"{name}.expand", channels, 2 * channels)
+        contract = Narrow(integers, f"{name}.contract", 2 * channels, channels, relu=True)
+        parts.append((
+            narrow.from_steps, narrow.to_layer(spatial), spatial.to_layer(widen), widen.to_steps, expand.from_steps, expand.to_layer(contract), contract.to_steps
+        ))  # fmt: skip
+    return strips.Blocks(*map(strips.together, zip(*parts)))
 
 
 class Constant:
@@ -71,7 +73,7 @@ class Stack:
 
     def __init__(self, integers: Integers, name: str, channels: int, count: int, largest: float = STREAM):
         self.gain, self.strength = (Gain(integers, f"{name}.{gain}", channels) for gain in ("gain", "strength"))
-        self.blocks = [block(integers, f"{name}.body.{k}", channels) for k in range(count)]
+        self.blocks = blocks(integers, [f"{name}.body.{k}" for k in range(count)], channels)
         self.largest = largest
 
     def __call__(self, x: Array, rate: int) -> Array:
@@ -100,7 +102,7 @@ class Latent(Constant):
         self.temporal = Narrow(integers, f"{name}.temporal", context, side, 2) if context else None
         self.fuse = Narrow(integers, f"{name}.fuse", 2 * side if context else side, width, relu=True)
         self.fuse_gain = Gain(integers, f"{name}.fuse_gain", width)
-        self.refine = block(integers, f"{name}.refine", width)
+        self.refine = blocks(integers, [f"{name}.refine"], width)
         self.parameters_out = Narrow(integers, f"{name}.parameters_out", width, 2 * n)
 
     @staged("prior")
@@ -112,8 +114,7 @@ class Latent(Constant):
         if self.temporal and context is not None:
             parts.append(self.temporal(context))
         fused = self.fuse(*parts)
-        stream = strips.through_blocks(fused, self.fuse_gain(rate), [self.refine], rectify=True)
-        said = self.parameters_out(strips.numbers(stream, fused))
+        said = self.parameters_out(strips.through_blocks(fused, self.fuse_gain(rate), self.refine))
         return Prior(*strips.prior(said, self.step(rate), self.scale_offset(rate), VALUE))
 
     @staged("latent")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Array
-from models.kernels import layers, parameters, rough
+from models.kernels import layers, parameters, products, rough
 from models.kernels.processor import FORM
 from models.kernels.products import ROWS
 from models.kernels.threads import spread, threads
 
 NONE = np.zeros((1, 0, 0), np.float32)
-NO_LAYER = np.zeros((0, 0, 0), np.int8), np.zeros(0, np.float32), np.zeros(0, np.float32), np.float32(0)
+NO_STRENGTH = np.zeros(0, np.float32)
 NO_ROUGH = np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.float32)
 
 AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM, 1 << 24)
@@ -24,9 +24,9 @@ ALONE = 1 << 8
 """Products that take as long as what is done with a sample of a stream by itself."""
 
 
-def strips(kernel: Callable[..., None], count: int, products: int, *arguments: Any) -> None:
+def strips(kernel: Callable[..., None], count: int, each: int, *arguments: Any) -> None:
     """Give a kernel its places, each of which takes so many products, in as many threads as are worth it."""
-    least = AT_LEAST // (ROWS * products) + 1
+    least = AT_LEAST // (ROWS * each) + 1
     if count < 2 * ROWS * least or threads() == 1:
         kernel(0, count, *arguments)
     else:
@@ -60,16 +60,16 @@ def wide(parts: Sequence[Array], layer: layers.Wide, channels: int, corners: int
 
 
 @dataclass(frozen=True)
-class Block:
-    """A block of a stack, as kernels take it."""
+class Blocks:
+    """Blocks in a row, as the kernel takes them."""
 
-    first: layers.Reader  # of `narrow`, from steps
-    narrow: layers.Layer
-    spatial: layers.Layer
-    widen: layers.Layer
-    second: layers.Reader  # of `expand`, from steps
-    expand: layers.Layer
-    contract: layers.Layer
+    first: layers.Readers  # of `narrow`, from steps
+    narrow: layers.Layers
+    spatial: layers.Layers
+    widen: layers.Layers
+    second: layers.Readers  # of `expand`, from steps
+    expand: layers.Layers
+    contract: layers.Layers
 
     @cached_property
     def products(self) -> int:
@@ -77,24 +77,27 @@ class Block:
         return int(self.narrow[0].size + self.widen[0].size + self.expand[0].size + self.contract[0].size)
 
 
-def through_blocks(x: Array, gain: Array, blocks: Sequence[Block], rectify: bool = False) -> Array:
-    """Streams, or their positive parts, by their gains (C,), through blocks in a row: (H, W, C) -> steps (H·W, C), with channels padded."""
-    (height, width, channels), count = x.shape, x.shape[0] * x.shape[1]
-    half = blocks[0].spatial[0].shape[1]
-    stream = np.empty((count, len(blocks[0].first[0])), np.int16)
-    inner, other = (np.zeros((height + 2, width + 2, half), np.uint8) for _ in range(2))  # with ReLU the smallest activation is zero
-    strips(layers.enter, count, blocks[0].narrow[0].size + ALONE * channels, rows(x), gain, rectify, blocks[0].first, blocks[0].narrow, stream, inner)
-    for block, following in zip(blocks, [*blocks[1:], None]):
-        ends = (following.first, following.narrow) if following else ((np.zeros_like(block.first[0]), np.float32(0)), NO_LAYER)
-        strips(layers.block, count, block.products, inner, stream, block.spatial, block.widen, block.second, block.expand, block.contract, *ends, other)
-        inner, other = other, inner
-    return stream
+def together(parts: Sequence[tuple[Any, ...]]) -> Any:
+    """Layers, or how layers read, of all blocks in a row."""
+    first, *rest = (np.stack(values) for values in zip(*parts))
+    return products.aligned(first), *rest
 
 
-def stack(x: Array, gain: Array, strength: Array, blocks: Sequence[Block], limit: float) -> Array:
+def through_blocks(x: Array, gain: Array, blocks: Blocks) -> Array:
+    """The positive part of a stream by its gains (C,) through blocks in a row: (H, W, C) -> (H, W, C)."""
+    return _through(x, gain, NO_STRENGTH, True, blocks, 0.0)
+
+
+def stack(x: Array, gain: Array, strength: Array, blocks: Blocks, limit: float) -> Array:
     """x plus what blocks change of x by its gains (C,), by their strength (C,): see `models.blocks.Stack`; (H, W, C)."""
-    out, stream = np.empty_like(x), through_blocks(x, gain, blocks)
-    strips(layers.leave, len(stream), ALONE * x.shape[2], rows(x), stream, gain, strength, np.float32(limit), rows(out))
+    return _through(x, gain, strength, False, blocks, limit)
+
+
+def _through(x: Array, gain: Array, strength: Array, rectify: bool, b: Blocks, limit: float) -> Array:
+    out = np.empty_like(x)
+    given = rows(x), x.shape[1], gain, strength, rectify, b.first, b.narrow, b.spatial, b.widen, b.second, b.expand, b.contract, np.float32(limit), rows(out)
+    count, beside = -(-len(given[0]) // ROWS), 8 * len(b.narrow[0]) * (1 + x.shape[1] // ROWS)  # strips, of which those at an end are done twice
+    spread(count, lambda first, last: layers.stack(first, last, *given), max(AT_LEAST // (ROWS * b.products), beside) + 1)
     return out
 
 
@@ -117,7 +120,7 @@ class RoughBlock:
 
     @cached_property
     def products(self) -> int:
-        """Of each place, as `Block.products`."""
+        """Of each place, as `Blocks.products`."""
         return int(self.narrow[0].nbytes + self.widen[0].nbytes + self.expand[0].nbytes + self.contract[0].nbytes)
 
     def __deepcopy__(self, _: dict[int, Any]) -> "RoughBlock":
@@ -135,13 +138,6 @@ def rough_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBl
         strips(rough.block, count, block.products, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
         inner, other = other, inner
     strips(rough.leave, count, ALONE * channels, rows(x), stream, gain, strength, rows(out))
-    return out
-
-
-def numbers(stream: Array, like: Array) -> Array:
-    """Steps (H·W, C), whose channels may be padded, as a stream (H, W, C)."""
-    out = np.empty_like(like)
-    parameters.numbers(stream, rows(out))
     return out
 
 

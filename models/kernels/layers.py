@@ -10,7 +10,7 @@ import numpy as np
 from models.arrays import Array
 from models.kernels import helper, kernel
 from models.kernels import lanes
-from models.kernels.arithmetic import LIMIT
+from models.kernels.arithmetic import LIMIT, UNIT
 from models.kernels.lanes import SUMS
 from models.kernels.products import COLUMNS, DEPTH, ROWS, at, begin, end, product, room_for_sums, scratch
 
@@ -22,10 +22,16 @@ WIDE = "Tuple((i1[:,:,::1], f4[:,:,::1]))"
 """Of one whose sums come in two halves: weights; and, for every sixteen channels, units and bias of either half, and a bias, in steps: (5, groups, 16)."""
 READER = "Tuple((f4[::1], f4))"
 """How a layer reads its inputs: what they are multiplied by, and the smallest activation."""
+LAYERS = "Tuple((i1[:,:,:,::1], f4[:,::1], f4[:,::1], f4[::1]))"
+DEEPS = "Tuple((f4[:,:,::1], f4[:,::1], f4[:,::1], f4[::1]))"
+READERS = "Tuple((f4[:,::1], f4[::1]))"
+"""The same of all blocks in a row."""
 
 Layer = tuple[Array, Array, Array, np.float32]
 Wide = tuple[Array, Array]
 Reader = tuple[Array, np.float32]
+Layers = tuple[Array, Array, Array, Array]
+Readers = tuple[Array, Array]
 
 
 @helper
@@ -98,54 +104,78 @@ def _place(a, layer, start, count, sums, out):
             done += some
 
 
-@kernel(f"void(i8, i8, f4[:,::1], f4[::1], b1, {READER}, {LAYER}, i2[:,::1], u1[:,:,::1])")
-def enter(first: int, last: int, x: Array, gain: Array, rectify: bool, reader: Reader, narrow: Layer, stream: Array, out: Array) -> None:
-    """A stream, or its positive part, by its gains, in steps; and what the first layer of a block makes of it."""
-    channels = x.shape[1]
-    scale, low = reader
-    wide, sums = _strip(channels, DEPTH), room_for_sums()
-    least = np.float32(0) if rectify else -LIMIT
-    begin()
-    for start in range(first, last, ROWS):
-        count = min(ROWS, last - start)
-        strip = stream[start : start + count]
-        lanes.scale_and_read(
-            at(x) + 4 * channels * start, 4 * channels, channels, least, at(gain), count, at(strip), 2 * strip.shape[1],
-            at(scale), low, at(wide), wide.shape[1],
-        )  # fmt: skip
-        _place(wide, narrow, start, count, sums, out)
-    end()
+@helper
+def _one(layers, k):
+    """That of the k-th block."""
+    weight, unit, bias, low = layers
+    return weight[k], unit[k], bias[k], low[k]
 
 
-@kernel(f"void(i8, i8, u1[:,:,::1], i2[:,::1], {DEEP}, {LAYER}, {READER}, {LAYER}, {LAYER}, {READER}, {LAYER}, u1[:,:,::1])")
-def block(
-    first: int, last: int, h: Array, x: Array, spatial: Layer, widen: Layer, second: Reader, expand: Layer, contract: Layer, following: Reader,
-    narrow: Layer, out: Array,
+@helper
+def _numbers(steps, out):
+    """Steps of a stream, whose channels may be padded, as floats."""
+    for n in range(len(out)):
+        for c in range(out.shape[1]):
+            out[n, c] = np.float32(steps[n, c]) * UNIT
+
+
+@kernel(
+    f"void(i8, i8, f4[:,::1], i8, f4[::1], f4[::1], b1, {READERS}, {LAYERS}, {DEEPS}, {LAYERS}, {READERS}, {LAYERS}, {LAYERS}, f4, f4[:,::1])"
+)
+def stack(
+    first: int, last: int, x: Array, width: int, gain: Array, strength: Array, rectify: bool, begin_reads: Readers, narrow: Layers, spatial: Layers,
+    widen: Layers, middle_reads: Readers, expand: Layers, contract: Layers, limit: float, out: Array,
 ) -> None:  # fmt: skip
-    """The rest of a block, from what its first layer gave, added to x; and what the first layer of the next block makes of it, if there is one."""
-    moved, wide, hidden = _strip(h.shape[2], DEPTH), _strip(x.shape[1], DEPTH), _strip(DEPTH * contract[0].shape[1], DEPTH)
-    sums = room_for_sums()
+    """Some strips of what blocks in a row make of a stream (H·W, C), or of its positive part, by its gains.
+
+    With strengths it is x, and what has changed of x · gain, by their strength; of at most ±limit. Without, it is what has become of x · gain.
+
+    Every block goes as many strips behind the one before as its convolution of 3×3 needs, so that what they hand on is still in the cache. What
+    others do before the first strip and behind the last one, but is needed here, is done here, too.
+    """
+    places, channels = x.shape
+    blocks, lag = len(narrow[0]), (ROWS + width) // ROWS
+    begins, ends = np.full(blocks + 1, first), np.full(blocks + 1, last)  # of the first layer, and of the rest of each block
+    for k in range(blocks - 1, -1, -1):
+        begins[k] = max(0, begins[k + 1] * ROWS - width - 1) // ROWS
+        ends[k] = (min(places, ends[k + 1] * ROWS + width + 1) + ROWS - 1) // ROWS
+    origin = begins[0] * ROWS
+    above = origin // width * width  # places above the first row that is held
+    held = min(places, ends[0] * ROWS)
+    half, padded = spatial[0].shape[2], begin_reads[0].shape[1]
+    inner = np.zeros((blocks, (held - 1 - above) // width + 3, width + 2, half), np.uint8)  # with ReLU the smallest activation is zero
+    stream = np.empty((held - origin, padded), np.int16)
+    moved, wide, hidden = _strip(half, DEPTH), _strip(padded, DEPTH), _strip(DEPTH * contract[0].shape[2], DEPTH)
+    sums, least = room_for_sums(), np.float32(0) if rectify else -LIMIT
     begin()
-    for start in range(first, last, ROWS):
-        count = min(ROWS, last - start)
-        strip = x[start : start + count]
-        _deep(h, start, count, spatial, moved)
-        _add(moved, widen, count, sums, strip, second, wide)
-        _hand_on(wide, expand, count, sums, hidden)
-        _add(hidden, contract, count, sums, strip, following, wide)
-        if len(narrow[0]):
-            _place(wide, narrow, start, count, sums, out)
+    for now in range(begins[0], ends[blocks] + lag * blocks):
+        for k in range(blocks + 1):
+            place = now - lag * k
+            if begins[k] <= place < ends[k]:
+                start = place * ROWS
+                count = min(ROWS, places - start)
+                strip = stream[start - origin : start - origin + count]
+                if k == 0:
+                    lanes.scale_and_read(
+                        at(x) + 4 * channels * start, 4 * channels, channels, least, at(gain), count, at(strip), 2 * padded,
+                        at(begin_reads[0]), begin_reads[1][0], at(wide), wide.shape[1],
+                    )  # fmt: skip
+                else:
+                    b, following = k - 1, min(k, blocks - 1)
+                    _deep(inner[b], start - above, count, _one(spatial, b), moved)
+                    _add(moved, _one(widen, b), count, sums, strip, (middle_reads[0][b], middle_reads[1][b]), wide)
+                    _hand_on(wide, _one(expand, b), count, sums, hidden)
+                    _add(hidden, _one(contract, b), count, sums, strip, (begin_reads[0][following], begin_reads[1][following]), wide)
+                if k < blocks:
+                    _place(wide, _one(narrow, k), start - above, count, sums, inner[k])
+                elif len(strength):
+                    lanes.add_change(
+                        at(x) + 4 * channels * start, 4 * channels, channels, at(gain), at(strength), limit, count, at(strip), 2 * padded,
+                        at(out) + 4 * channels * start,
+                    )  # fmt: skip
+                else:
+                    _numbers(strip, out[start : start + count])
     end()
-
-
-@kernel("void(i8, i8, f4[:,::1], i2[:,::1], f4[::1], f4[::1], f4, f4[:,::1])")
-def leave(first: int, last: int, x: Array, stream: Array, gain: Array, strength: Array, limit: float, out: Array) -> None:
-    """What a stack gives: x, and what its blocks have changed of x · gain, by their strength; of at most ±limit."""
-    channels = x.shape[1]
-    lanes.add_change(
-        at(x) + 4 * channels * first, 4 * channels, channels, at(gain), at(strength), limit, last - first,
-        at(stream) + 2 * stream.shape[1] * first, 2 * stream.shape[1], at(out) + 4 * channels * first,
-    )  # fmt: skip
 
 
 @helper

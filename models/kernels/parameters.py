@@ -4,7 +4,7 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import kernel
-from models.kernels.arithmetic import UNIT, grid
+from models.kernels.arithmetic import grid
 
 
 @kernel("void(i8, i8, f4[:,::1], f4[::1], f4[::1], f4, f4[:,::1], f4[:,::1])")
@@ -16,11 +16,3 @@ def prior(first: int, last: int, parameters: Array, step: Array, offset: Array, 
         for c in range(channels):
             mean[n, c] = min(max(np.rint(grid(means[c]) * step[c] * np.float32(64)) * np.float32(1 / 64), -limit), limit)
             scale[n, c] = grid(scales[c]) + offset[c]
-
-
-@kernel("void(i2[:,::1], f4[:,::1])")
-def numbers(steps: Array, out: Array) -> None:
-    """Steps of a stream, whose channels may be padded, as floats."""
-    for n in range(len(out)):
-        for c in range(out.shape[1]):
-            out[n, c] = np.float32(steps[n, c]) * UNIT

@@ -266,9 +266,13 @@ def packed_roughly(weight: Array) -> Array:
 
 def _tiles(weight: Array, outputs: int, inputs: int, side: int) -> Array:
     """Weights in the order of tiles, of which `side` lie side by side in a word."""
-    tiles = weight.reshape(outputs, 2, 16, inputs, 16, side).transpose(0, 3, 1, 4, 2, 5)
-    room = np.empty(weight.nbytes + 64, np.uint8)
+    return aligned(weight.reshape(outputs, 2, 16, inputs, 16, side).transpose(0, 3, 1, 4, 2, 5).reshape(outputs, inputs, -1))
+
+
+def aligned(values: Array) -> Array:
+    """The same at an address that is a multiple of 64."""
+    room = np.empty(values.nbytes + 64, np.uint8)
     first = -room.ctypes.data % 64
-    out: Array = room[first : first + weight.nbytes].view(weight.dtype).reshape(outputs, inputs, -1)
-    out[:] = tiles.reshape(out.shape)
+    out: Array = room[first : first + values.nbytes].view(values.dtype).reshape(values.shape)
+    out[:] = values
     return out

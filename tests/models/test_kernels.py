@@ -187,6 +187,16 @@ def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatc
         assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (3, 100), (24, 18), (17, 33)])
+def test_a_stack_can_be_done_in_parts(codecs: tuple[Codec, Codec], monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
+    """As threads do it; what parts need of each other they compute for themselves."""
+    stack, x = codecs[0].compiled.inter.decoder, bridge.arrays(stream(1, 96, height, width, seed=3))[0]
+    whole = stack(x, 20)
+    for size in (1, 2, 5):
+        monkeypatch.setattr(strips, "spread", lambda count, part, least, size=size: [part(k, min(k + size, count)) for k in range(0, count, size)])
+        assert np.array_equal(stack(x, 20), whole)
+
+
 def test_errors_of_other_threads_are_raised() -> None:
     def part(first: int, last: int) -> None:
         if first:
