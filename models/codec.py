@@ -123,7 +123,9 @@ class Codec(nn.Module):
             loops: the decoder's networks of these weights, where they are known.
         """
         on_bytes = next(self.parameters()).device.type == "cpu" and is_compiled()
-        self._attach(loops or CompiledCodec(self.preset, self.arrays()) if on_bytes else None)
+        loops = loops or CompiledCodec(self.preset, self.arrays())
+        self._attach(loops if on_bytes else None)
+        self.motion.coder = loops.motion
         for module in self.modules():
             if isinstance(module, Block | Estimator):
                 module.link()

@@ -130,13 +130,14 @@ class Motion(Compilable[networks.Motion]):
     def __init__(self, context: int):
         super().__init__()
         self.side = Narrow(context, SIDE)
+        self.coder: networks.Motion | None = None  # when weights change no more
         self.grid = Grid()
         self.estimators = nn.ModuleList(Estimator() for _ in range(1 + 2 * (len(LEVELS) - 1)))
 
     def _in_loops(self) -> networks.Motion:
         """For coding vectors, which goes through compiled loops wherever the context is."""
-        if self.compiled:
-            return self.compiled
+        if self.coder:
+            return self.coder
         values = {f"motion.{name}.{key}": value.cpu().numpy() for name, layer in layers(self) for key, value in layer.integers().items()}
         return networks.Motion(Integers(values), self.side.weight.shape[1])
 

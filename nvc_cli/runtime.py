@@ -81,8 +81,7 @@ def load_decoder(name: str, device: str, threads: int | None, enhance: bool = Fa
 
     with _loading():
         if enhance or device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu()):
-            place = choose_device(device, threads)
-            return load_model(name, place)
+            return load_model(name, choose_device(device, threads))
         _prepare_process(threads)
         return load(name)
 
@@ -139,6 +138,7 @@ def ready_model(model: Model | str, device: torch.device | None) -> tuple[Model,
 
 
 def _prepare_process(threads: int | None) -> None:
+    """Set the number of threads, if one is given, and how memory is kept."""
     from models.kernels.threads import use_threads
 
     _keep_freed_memory()
