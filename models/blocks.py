@@ -1,11 +1,12 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from models.bridge import each, tensor
+from models.arrays import Array
+from models.bridge import arrays, each, tensor
 from models.compiled import strips
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
@@ -24,6 +25,7 @@ class Block(nn.Module):
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
         self.rough: strips.RoughBlock | None = None
+        self.backward: strips.RoughBlock | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -36,8 +38,9 @@ class Block(nn.Module):
     def prepare_roughly(self) -> None:
         """Get the block ready for compiled loops, when its layers are."""
         parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
-        rough = [layer.rough.layer for layer in parts if layer.rough]
-        self.rough = strips.RoughBlock(*rough) if len(rough) == len(parts) else None
+        rough = [layer.rough for layer in parts if layer.rough]
+        self.rough = strips.RoughBlock(*(layer.layer for layer in rough)) if len(rough) == len(parts) else None
+        self.backward = strips.RoughBlock(*(layer.backward for layer in rough)) if self.rough else None
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -81,7 +84,24 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
-        if not self.grid.exact and not torch.is_grad_enabled() and (rough := [block.rough for block in self.blocks if block.rough]):
+        if not self.grid.exact and (rough := [block.rough for block in self.blocks if block.rough]):
             gains, strengths = ([table.line(point) for point in rate] for table in (self.gain, self.strength))
+            if torch.is_grad_enabled():
+                made: Tensor = _Differentiable.apply(x, gains[0], strengths[0], rough, [block.backward for block in self.blocks])
+                return made
             return tensor(each(lambda x, gain, strength: strips.rough_stack(x, gain, strength, rough), [x], gains, strengths))
         return limit.clamp(x + self.change(x, rate))
+
+
+class _Differentiable(torch.autograd.Function):
+    """A stack in compiled loops whose weights stay, of one sample."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Array, strength: Array, blocks: list[strips.RoughBlock], backward: list[strips.RoughBlock]) -> Tensor:
+        out, kept = strips.kept_stack(arrays(x)[0], gain, strength, blocks)
+        ctx.given = kept, gain, strength, backward
+        return tensor([out])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return tensor([strips.stack_gradient(arrays(gradient)[0], *ctx.given)]), None, None, None, None

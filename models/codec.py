@@ -1,6 +1,6 @@
 """The codec: what one frame turns into, and what is remembered of it for the next."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,8 +132,13 @@ class Codec(nn.Module):
         for name, layer in layers(self):
             if isinstance(layer, RateTable) or (is_normative(name) and not on_bytes):
                 layer.prepare()
-            elif isinstance(layer, Narrow) and not is_normative(name) and on_bytes:
-                layer.prepare_roughly()
+        if on_bytes:
+            self._prepare_roughly((name, layer) for name, layer in layers(self, Narrow) if not is_normative(name))
+
+    def _prepare_roughly(self, some: Iterable[tuple[str, Narrow]]) -> None:
+        """Get layers, which need not be exact, ready for compiled loops, and blocks that are made of them."""
+        for _, layer in some:
+            layer.prepare_roughly()
         for module in self.modules():
             if isinstance(module, Block):
                 module.prepare_roughly()
@@ -199,6 +204,8 @@ class Codec(nn.Module):
         with torch.inference_mode(False):
             copy = deepcopy(self).requires_grad_(False)
             copy.exact = False
+            if self.compiled:
+                copy._prepare_roughly(copy.normative(Narrow))
             return copy
 
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink, refinement: Refinement | None = None) -> State:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Array
-from models.kernels import layers, parameters, products, rough
+from models.kernels import gradients, layers, parameters, products, rough
 from models.kernels.processor import FORM
 from models.kernels.products import ROWS
 from models.kernels.threads import spread, threads
@@ -139,6 +139,42 @@ def rough_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBl
         inner, other = other, inner
     strips(rough.leave, count, ALONE * channels, rows(x), stream, gain, strength, rows(out))
     return out
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the gradient of a stack needs of its way forward: of every block what its first layer gave (H + 2, W + 2, N), and its hidden numbers."""
+
+    inner: list[Array]
+    hidden: list[Array]
+
+
+def kept_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> tuple[Array, Kept]:
+    """`rough_stack`, and what its gradient needs."""
+    (height, width, channels), count, out = x.shape, x.shape[0] * x.shape[1], np.empty_like(x)
+    stream, half = np.empty((count, channels), np.float32), blocks[0].spatial[0].shape[1]
+    inner = [np.zeros((height + 2, width + 2, half), np.uint16) for _ in (*blocks, None)]
+    hidden = [np.empty((-(-count // ROWS) * ROWS, rough.HALF * block.contract[0].shape[1]), np.uint16) for block in blocks]
+    strips(rough.enter, count, blocks[0].narrow[0].nbytes + ALONE * channels, rows(x), gain, blocks[0].narrow, stream, inner[0])
+    for k, block in enumerate(blocks):
+        narrow = blocks[k + 1].narrow if k + 1 < len(blocks) else NO_ROUGH
+        strips(
+            gradients.kept_block, count, block.products, inner[k], stream, block.spatial, block.widen, block.expand, block.contract, narrow,
+            inner[k + 1], hidden[k],
+        )  # fmt: skip
+    strips(rough.leave, count, ALONE * channels, rows(x), stream, gain, strength, rows(out))
+    return out, Kept(inner, hidden)
+
+
+def stack_gradient(gradient: Array, kept: Kept, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Array:
+    """The gradient of what a stack is given, from that of what it gives: (H, W, C) -> (H, W, C). `blocks` are those backward."""
+    count, given = gradient.shape[0] * gradient.shape[1], rows(gradient)
+    through = given * strength
+    for block, inner, hidden in zip(reversed(blocks), reversed(kept.inner[:-1]), reversed(kept.hidden)):
+        moved = np.zeros_like(inner)
+        strips(gradients.back_to_moved, count, block.products, through, hidden, block.contract, block.expand, block.widen, moved)
+        strips(gradients.back_to_input, count, block.products, moved, inner, block.spatial, block.narrow, through)
+    return (given * (1 - strength * gain) + through * gain).reshape(gradient.shape)
 
 
 def prior(said: Array, step: Array, offset: Array, limit: float) -> tuple[Array, Array]:

@@ -72,6 +72,10 @@ class Lanes:
     def at_least(self, value: ir.Value, least: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.fcmp_ordered(">", value, least), value, least)
 
+    def where(self, known: ir.Value, value: ir.Value) -> ir.Value:
+        """The value where something else is positive, elsewhere zero."""
+        return self.builder.select(self.builder.fcmp_ordered(">", known, self.same(0.0)), value, self.same(0.0))
+
     def same(self, value: ir.Value | float) -> ir.Value:
         """One float in all lanes."""
         if isinstance(value, float):

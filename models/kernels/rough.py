@@ -160,8 +160,8 @@ def _handed(a, layer, least, count, sums, out):
 
 
 @helper
-def _placed(a, layer, start, count, sums, out):
-    """The same, without what is negative, at the places of a strip in `out` (H + 2, W + 2, N), which has a border."""
+def _placed(a, layer, start, count, least, sums, out):
+    """The same at the places of a strip in `out` (H + 2, W + 2, N), which has a border."""
     weight, bias = layer
     width, channels = out.shape[1] - 2, out.shape[2]
     for g in range(len(weight)):
@@ -171,7 +171,7 @@ def _placed(a, layer, start, count, sums, out):
             row, column = (start + done) // width, (start + done) % width
             some = min(width - column, count - done)
             to = at(out) + 2 * (((row + 1) * (width + 2) + column + 1) * channels + first)
-            _hand_on(at(sums) + SUMS * done, at(bias) + 4 * first, np.float32(0), some, to, 2 * channels)
+            _hand_on(at(sums) + SUMS * done, at(bias) + 4 * first, least, some, to, 2 * channels)
             done += some
 
 
@@ -199,7 +199,7 @@ def enter(first: int, last: int, x: Array, gain: Array, narrow: Layer, stream: A
         count = min(ROWS, last - start)
         strip = stream[start : start + count]
         _scale(at(x) + 4 * channels * start, 4 * channels, channels, at(gain), count, at(strip), 4 * strip.shape[1], at(wide), 2 * wide.shape[1])
-        _placed(wide, narrow, start, count, sums, out)
+        _placed(wide, narrow, start, count, np.float32(0), sums, out)
     end()
 
 
@@ -218,7 +218,7 @@ def block(
         _handed(wide, expand, np.float32(0), count, sums, hidden)
         _added(hidden, contract, count, sums, strip, wide)
         if len(narrow[0]):
-            _placed(wide, narrow, start, count, sums, out)
+            _placed(wide, narrow, start, count, np.float32(0), sums, out)
     end()
 
 
