@@ -13,10 +13,9 @@ from nvc_cli.frame import Frame
 from nvc_cli.planar import read_raw, write_planes
 from nvc_cli.player import Placed, Showing, enter
 from nvc_cli.report import Meter
-from nvc_cli.segments import disk_errors
 from nvc_cli.stream import Header, Packet, StreamReader, Truncated
 from nvc_cli.tracks import Sample
-from nvc_cli.workers import Workers, abandoned, ready_decoder, scratch
+from nvc_cli.workers import Workers, abandoned, disk_errors, ready_decoder, scratch
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame, VideoInfo
 from nvc_cli.planar import read_raw, write_planes
 from nvc_cli.rate import OnePass
-from nvc_cli.segments import Borders, Segment, disk_errors, spool
+from nvc_cli.segments import Borders, Segment, spool
 from nvc_cli.stream import Header, Packet, pack_packet
 from nvc_cli.switches import Switches
-from nvc_cli.workers import Workers, abandoned, ready, scratch
+from nvc_cli.workers import Workers, abandoned, disk_errors, ready, scratch
 
 if TYPE_CHECKING:
     from nvc_cli.effort import Effort

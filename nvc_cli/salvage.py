@@ -41,7 +41,9 @@ class Salvager(StreamReader):
         self._window = Window(file, self.size)
         self._known = load(file, self._start)
         self._coming = iter(self._known or ())
-        self._numbers = {keyframe.crc: keyframe.frame for keyframe in self._known or ()}
+        self._numbers: dict[int, list[int]] = {}  # of the keyframes with a CRC-32; there may be some that are the same
+        for keyframe in self._known or ():
+            self._numbers.setdefault(keyframe.crc, []).append(keyframe.frame)
         self._entered, self._stray = -1, False  # the last keyframe's number by the index; whether what follows belongs elsewhere
         self._chained = False  # all frames since a keyframe were whole
         self._exact = self._was_exact = True  # the number of the next packet; that of the last one that was given out
@@ -204,7 +206,8 @@ class Salvager(StreamReader):
         """Whether a whole packet is of a part that, by the index, comes before the one that was entered last, or is in none. Before a part that comes too early
         others are missing."""
         if data[0] & KEYFRAME:
-            number = self._numbers.get(seal(data), -1)
+            known = self._numbers.get(seal(data), [-1])
+            number = next((number for number in known if number >= self.frames), known[-1])
             self._stray = number <= self._entered
             if not self._stray:
                 self._entered = number

@@ -5,18 +5,17 @@ They are found as the frames arrive, and kept on disk until they are encoded.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from nvc_cli.cuts import Lookout
-from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame, VideoInfo
 from nvc_cli.planar import read_raw, write_planes
 from nvc_cli.tensors import to_picture
+from nvc_cli.workers import disk_errors
 
 if TYPE_CHECKING:
     import torch
@@ -90,13 +89,3 @@ def spool(frames: Iterable[Frame], borders: Borders, folder: Path) -> Generator[
         if file:
             with suppress(OSError):
                 file.close()
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Errors of the disk that segments are kept on as an NvcError."""
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise NvcError(f"{tempfile.gettempdir()}: frames cannot be kept there ({reason}); set TMPDIR to a folder with more room, or leave --jobs away") from error

@@ -76,6 +76,16 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Errors of the disk that segments are kept on as an NvcError."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise NvcError(f"{tempfile.gettempdir()}: frames cannot be kept there ({reason}); set TMPDIR to a folder with more room, or leave --jobs away") from error
+
+
 _stop: Event | None = None
 """Of a worker: set when nobody waits for it any more."""
 

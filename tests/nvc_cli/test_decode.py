@@ -373,3 +373,15 @@ def test_a_payload_that_is_wrong_does_not_end_right(refused: Refused, stream: Pa
     monkeypatch.setenv("NVC_BACKEND", backend)
     monkeypatch.setattr("nvc_cli.decoder.picture_checksum", lambda picture: 0)
     assert f"frame {frame} cannot be decoded, the payload does not end with its last symbol" in refused("decode", damaged, "-o", tmp_path / "a.y4m", "--model", model, "--device", "cpu")
+
+
+def test_keyframes_that_are_the_same_do_not_take_each_others_place(done: Run, stream: Path, model: str, tmp_path: Path) -> None:
+    """As of a video that comes back to the same picture."""
+    twice = tmp_path / "twice.nvc"
+    done("concat", stream, stream, "-o", twice)
+    outputs = []
+    for more in ([], ["--resilient"]):
+        result = done("decode", twice, "-o", tmp_path / f"{len(more)}.yuv", "--model", model, *more)
+        assert "decoded 8 frames to" in result.stderr
+        outputs.append((tmp_path / f"{len(more)}.yuv").read_bytes())
+    assert outputs[0] == outputs[1]
