@@ -8,11 +8,12 @@ import numpy as np
 
 from models.arrays import Array
 from models.compiled import pictures, strips
-from models.compiled.layers import Gain, Integers, Narrow, Table, Wide
+from models.compiled.layers import Gain, Integers, Narrow, Table, Wide, padded
 from models.compiled.pictures import Picture
 from models.entropy import TOO_MANY, SymbolDecoder, SymbolSink
 from models.integers import CONTEXT_LIMIT, STREAM_BITS, STREAM_LIMIT, VALUE_BITS, VALUE_LIMIT
 from models.kernels import coding
+from models.kernels.lanes import LANES
 from models.presets import PICTURE, RATES, Preset
 from models.pyramid import LEVELS, order
 from models.stages import staged
@@ -238,9 +239,11 @@ class Motion(Constant):
 
 
 def _estimator(integers: Integers, name: str) -> tuple[Array | int, ...]:
-    """As `models.kernels.coding.foretell` takes it: of each layer how inputs are scaled, the smallest integer they are read as, weights (inputs, outputs), and the bias."""
+    """As `models.kernels.coding.foretell` takes it: of each layer how inputs are scaled, the smallest integer they are read as, weights (inputs, outputs), and the bias, padded to LANES."""
     arrays: list[Array | int] = []
     for k, (inputs, outputs) in enumerate(((17 + SIDE, 32), (32, 32), (32, MOST_SYMBOLS))):
         layer = Narrow(integers, f"{name}.{k}", inputs, outputs, relu=k > 0)
-        arrays += layer.scale, layer.smallest, np.ascontiguousarray((layer.weight * layer.unit[:, None]).T), layer.bias * layer.unit
+        weight = np.zeros((inputs + -inputs % LANES, outputs + -outputs % LANES), np.float32)
+        weight[:inputs, :outputs] = (layer.weight * layer.unit[:, None]).T
+        arrays += layer.reads, layer.smallest, weight, padded(layer.bias * layer.unit, LANES)
     return tuple(arrays)

@@ -8,11 +8,15 @@ import numpy as np
 from models.arrays import Array
 from models.kernels import helper, kernel
 from models.kernels.arithmetic import displacement, grid
+from models.kernels.lanes import dense
+from models.kernels.products import at
 from models.pyramid import NEAR
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP
 from models.vectors import LIMIT, REFERENCES, UNIT
 
 SKIP = 2
+SPEEDS = np.array([UNIT // (age + 1) for age in range(REFERENCES)])
+"""What a displacement is multiplied by to be a velocity, by its age: divisions take long."""
 INPUTS = 17
 """Of an estimator, before those from the context."""
 
@@ -75,17 +79,9 @@ def _median(values):
 
 
 @helper
-def _layer(x, scale, low, weight, bias, a, total):
-    """A 1×1 convolution of the integers that x (inputs,) is read as: weight is (inputs, outputs)."""
-    for i in range(len(scale)):
-        a[i] = max(np.float32(low), min(np.float32(low + 255), np.rint(x[i] * scale[i])))
-    outputs = len(bias)
-    for o in range(outputs):
-        total[o] = bias[o]
-    for i in range(len(scale)):
-        value = a[i]
-        for o in range(outputs):
-            total[o] += weight[i, o] * value
+def _layer(x, scale, low, weight, bias, a, out):
+    """A 1×1 convolution of the integers that x (inputs,) is read as: weight is (inputs, outputs); both sizes are padded to multiples of 16."""
+    dense(at(x), at(scale), np.float32(low), len(scale), at(weight), at(bias), len(bias), at(a), at(out))
 
 
 @helper
@@ -97,7 +93,7 @@ def _surround(first, last, field, past, where, around, near, middle, base, disti
         for k in range(NEAR):
             for c in range(3):
                 near[k, c, n] = field[c, around[k * count + n]] if len(around) and k < NEAR - 1 else past[c, where[n]]
-            unit = UNIT // (near[k, 2, n] + 1)
+            unit = SPEEDS[near[k, 2, n] & 7]
             speeds[0, k], speeds[1, k], speeds[2, k] = near[k, 0, n] * unit, near[k, 1, n] * unit, near[k, 2, n]
         for c in range(3):
             middle[c, n] = _median(speeds[c])
@@ -153,15 +149,15 @@ def foretell(
     Args:
         side: what the estimator sees of the context, (blocks, SIDE).
         quality: the rate point, from -1/2 to 1/2.
-        scale1 and so on: the three layers of the estimator.
+        scale1 and so on: the three layers of the estimator, with their sizes padded to multiples of 16.
     """
     _surround(first, last, field, past, where, around, near, middle, base, distinct)
     widest = max(len(scale1), len(bias1), len(bias2), len(bias3))
-    x, a, total = np.empty(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32)
+    x, a, inner, total = np.zeros(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32), np.empty(widest, np.float32)
     for n in range(first, last):
         age = middle[2, n]
         for k in range(NEAR):
-            unit = UNIT // (near[k, 2, n] + 1)
+            unit = SPEEDS[near[k, 2, n] & 7]
             for c in range(2):
                 moved = displacement(near[k, c, n] * unit, age) - base[c, n]
                 x[2 * k + c] = np.float32(max(-64, min(64, moved))) / np.float32(8)
@@ -171,8 +167,8 @@ def foretell(
         for i in range(side.shape[1]):
             x[INPUTS + i] = side[where[n], i]
         _layer(x, scale1, low1, weight1, bias1, a, total)
-        _layer(total, scale2, low2, weight2, bias2, a, x)
-        _layer(x, scale3, low3, weight3, bias3, a, total)
+        _layer(total, scale2, low2, weight2, bias2, a, inner)
+        _layer(inner, scale3, low3, weight3, bias3, a, total)
         for k in range(1 + NEAR + 3):
             raw = max(np.float32(-8), min(np.float32(8), np.rint(total[k] * np.float32(4096)) / np.float32(4096)))
             if k < 1 + NEAR:
