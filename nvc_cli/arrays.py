@@ -10,7 +10,6 @@ from models.stages import staged
 from nvc_cli.frame import Frame
 from nvc_cli.stream import Packet
 
-
 NO_KEYFRAME = "no keyframe comes before it"
 
 
