@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.arrays import Array
-from models.bridge import arrays, each, tensor
+from models.bridge import each, tensor
 from models.compiled import strips
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
@@ -25,7 +25,6 @@ class Block(nn.Module):
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
         self.rough: strips.RoughBlock | None = None
-        self.backward: strips.RoughBlock | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -38,9 +37,14 @@ class Block(nn.Module):
     def prepare_roughly(self) -> None:
         """Get the block ready for compiled loops, when its layers are."""
         parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
-        rough = [layer.rough for layer in parts if layer.rough]
-        self.rough = strips.RoughBlock(*(layer.layer for layer in rough)) if len(rough) == len(parts) else None
-        self.backward = strips.RoughBlock(*(layer.backward for layer in rough)) if self.rough else None
+        rough = [layer.rough.layer for layer in parts if layer.rough]
+        self.rough = strips.RoughBlock(*rough) if len(rough) == len(parts) else None
+
+    @property
+    def backward(self) -> strips.RoughBlock | None:
+        """What takes gradients back through the block, where it is ready for compiled loops."""
+        parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
+        return strips.RoughBlock(*(layer.rough.backward for layer in parts if layer.rough)) if self.rough else None
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -87,21 +91,24 @@ class Stack(nn.Module):
         if not self.grid.exact and (rough := [block.rough for block in self.blocks if block.rough]):
             gains, strengths = ([table.line(point) for point in rate] for table in (self.gain, self.strength))
             if torch.is_grad_enabled():
-                made: Tensor = _Differentiable.apply(x, gains[0], strengths[0], rough, [block.backward for block in self.blocks])
+                made: Tensor = _Differentiable.apply(x, gains, strengths, rough, [block.backward for block in self.blocks])
                 return made
             return tensor(each(lambda x, gain, strength: strips.rough_stack(x, gain, strength, rough), [x], gains, strengths))
         return limit.clamp(x + self.change(x, rate))
 
 
 class _Differentiable(torch.autograd.Function):
-    """A stack in compiled loops whose weights stay, of one sample."""
+    """A stack in compiled loops whose weights stay; gains and strengths are those of each sample."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Array, strength: Array, blocks: list[strips.RoughBlock], backward: list[strips.RoughBlock]) -> Tensor:
-        out, kept = strips.kept_stack(arrays(x)[0], gain, strength, blocks)
-        ctx.given = kept, gain, strength, backward
-        return tensor([out])
+    def forward(
+        ctx: Any, x: Tensor, gains: list[Array], strengths: list[Array], blocks: list[strips.RoughBlock], backward: list[strips.RoughBlock]
+    ) -> Tensor:
+        made = each(lambda x, gain, strength: strips.kept_stack(x, gain, strength, blocks), [x], gains, strengths)
+        ctx.known, ctx.blocks = ([kept for _, kept in made], gains, strengths), backward
+        return tensor([out for out, _ in made])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        return tensor([strips.stack_gradient(arrays(gradient)[0], *ctx.given)]), None, None, None, None
+        made = each(lambda given, kept, gain, strength: strips.stack_gradient(given, kept, gain, strength, ctx.blocks), [gradient], *ctx.known)
+        return tensor(made), None, None, None, None

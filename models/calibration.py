@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from models import exact
 from models.codec import Codec
 from models.exact import Convolution, Narrow
 from models.picture import Planes
@@ -48,4 +49,4 @@ def settle_weights(codec: Codec) -> None:
 
 def integers(codec: Codec) -> dict[str, Tensor]:
     """All integers that a decoder computes with, by layer and name: what the weights mean in the exact form."""
-    return {f"{name}.{key}": value for name, layer in codec.normative() for key, value in layer.integers().items()}
+    return exact.integers(codec.normative())

@@ -16,7 +16,7 @@ from models.compiled.codec import Codec as CompiledCodec
 from models.compiled.codec import is_compiled, most_symbols
 from models.compiled.pictures import features, warp
 from models.entropy import SymbolDecoder, SymbolSink
-from models.exact import Exact, ExactLayer, Narrow, RateTable, layers
+from models.exact import Exact, ExactLayer, Narrow, RateTable, integers, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -145,7 +145,7 @@ class Codec(nn.Module):
 
     def arrays(self) -> dict[str, Array]:
         """All integers that a decoder computes with, by layer and name."""
-        return {f"{name}.{key}": value.cpu().numpy() for name, layer in self.normative() for key, value in layer.integers().items()}
+        return {name: value.cpu().numpy() for name, value in integers(self.normative()).items()}
 
     def _attach(self, loops: CompiledCodec | None) -> None:
         """Let the networks of a decoder use compiled loops."""

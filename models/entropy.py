@@ -31,9 +31,6 @@ TOO_MANY = "the payload holds more symbols than a picture of this size can have"
 LOWEST = 1 << 31
 """The state of the coder before the first symbol is written, and after the last one is read."""
 
-SKIP = 2
-"""Symbols with a table index under this are zero and cost nothing: they are not in the stream."""
-
 
 def integers(values: Integers) -> np.ndarray:
     """Any integers as a flat array of int32 on the processor."""
@@ -122,7 +119,7 @@ class SymbolDecoder:
     Args:
         payload: from `SymbolEncoder.finish`.
         most: no more symbols than this are ever read, the bytes of escapes not counted; of these there are at most as
-            many as the payload has bytes. Zeros follow the payload: damage gives wrong symbols, which `finish` finds, never a read out of bounds.
+            many as the payload has bytes. Zeros follow the payload: damage gives wrong symbols, which `finish` mostly finds, never a read out of bounds.
 
     Raises:
         ValueError: no payload begins like this one.

@@ -15,7 +15,7 @@ In training the exact form passes gradients straight through rounding, and none 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -474,6 +474,11 @@ def layers(module: nn.Module, kind: type[ExactLayer]) -> Iterator[tuple[str, Exa
 def layers(module: nn.Module, kind: type[Exact] = Exact) -> Iterator[tuple[str, Exact]]:
     """All layers of a kind, by name."""
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, kind))
+
+
+def integers(named: Iterable[tuple[str, Exact]]) -> dict[str, Tensor]:
+    """All integers that the exact forms of some layers compute with, by layer and name."""
+    return {f"{name}.{key}": value for name, layer in named for key, value in layer.integers().items()}
 
 
 def link(*chain: Narrow) -> None:

@@ -20,12 +20,13 @@ from models.blocks import Block, down, up
 from models.bridge import arrays, each, rates, tensor
 from models.compiled import networks
 from models.compiled.networks import HYPER_ALIGN, LIMIT
-from models.entropy import SKIP, SymbolDecoder, SymbolSink, integers
+from models.entropy import SymbolDecoder, SymbolSink, integers
 from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
 from models.integers import VALUE_BITS, VALUE_LIMIT
 from models.machine import has_matrix_units
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.stages import staged
+from models.tables import SKIP
 
 @dataclass(frozen=True)
 class Prior:

@@ -24,7 +24,7 @@ from models.compiled import networks
 from models.compiled.layers import Integers
 from models.compiled.networks import SIDE
 from models.entropy import SymbolDecoder, SymbolSink
-from models.exact import Compilable, Grid, Narrow, layers, link
+from models.exact import Compilable, Grid, Narrow, integers, layers, link
 from models.presets import RATES
 from models.pyramid import LEVELS, NEAR, Cells, order
 from models.stages import staged
@@ -138,8 +138,8 @@ class Motion(Compilable[networks.Motion]):
         """For coding vectors, which goes through compiled loops wherever the context is."""
         if self.coder:
             return self.coder
-        values = {f"motion.{name}.{key}": value.cpu().numpy() for name, layer in layers(self) for key, value in layer.integers().items()}
-        return networks.Motion(Integers(values), self.side.weight.shape[1])
+        values = integers((f"motion.{name}", layer) for name, layer in layers(self))
+        return networks.Motion(Integers({name: value.cpu().numpy() for name, value in values.items()}), self.side.weight.shape[1])
 
     def bits(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Training: bits of a field for each sample, (B,)."""

@@ -18,6 +18,9 @@ SCALES = 64
 STEP = 1 / 8
 FIRST, LAST = -2.5, -2.5 + STEP * (SCALES - 1)
 
+SKIP = 2
+"""Symbols with a table under this are zero and cost nothing: they are not in the stream."""
+
 FLAGS = 64
 """Bernoulli tables, after the Laplace ones, for log-odds of one in steps of FLAG_STEP around zero."""
 FLAG_STEP = 0.25

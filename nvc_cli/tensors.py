@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +16,6 @@ from nvc_cli.frame import Frame
 
 if TYPE_CHECKING:
     from nvc_cli.stream import Packet
-
-Function = TypeVar("Function", bound=Callable)
-
-
-def _inference(function: Function) -> Function:
-    """Without gradients."""
-    return torch.inference_mode()(function)
 
 
 @staged("pictures in")
@@ -46,7 +38,7 @@ class InTorch:
     def __init__(self, codec: Codec, device: torch.device) -> None:
         self.codec, self.device = codec, device
 
-    @_inference
+    @torch.inference_mode()
     def decode(self, packet: Packet, last: State | None, height: int, width: int, coder: SymbolDecoder) -> State:
         """As of InLoops."""
         rate = self._tensor(packet.rate)
@@ -56,12 +48,12 @@ class InTorch:
             raise ValueError(NO_KEYFRAME)
         return self.codec.decode_frame(last, rate, packet.refresh, coder).finish(packet.filtered)
 
-    @_inference
+    @torch.inference_mode()
     def shown(self, state: State, width: int, height: int) -> Frame:
         """The picture of a state, of the visible size."""
         return to_frame(state.picture, width, height)
 
-    @_inference
+    @torch.inference_mode()
     def enhanced(self, last: State, rate: int, following: State, following_rate: int, width: int, height: int) -> Frame:
         """A picture with the out-of-loop filter, which sees the next one and the rate points of both."""
         return to_frame(self.codec.enhance(last, self._tensor(rate), following.picture, self._tensor(following_rate)).rounded(), width, height)

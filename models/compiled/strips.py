@@ -16,6 +16,7 @@ from models.kernels.threads import spread, threads
 NONE = np.zeros((1, 0, 0), np.float32)
 NO_STRENGTH = np.zeros(0, np.float32)
 NO_ROUGH = np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.float32)
+NO_HIDDEN = np.zeros((0, 0), np.uint16)
 
 AT_LEAST = {"amx": 1 << 27, "vnni512": 1 << 26, "vnni256": 1 << 25}.get(FORM, 1 << 24)
 """Products that are worth a thread of their own, about 0.2 ms: to wake one takes half as long."""
@@ -127,20 +128,6 @@ class RoughBlock:
         return self  # it never changes
 
 
-def rough_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Array:
-    """`stack` in bfloat16."""
-    (height, width, channels), count, out = x.shape, x.shape[0] * x.shape[1], np.empty_like(x)
-    stream = np.empty((count, channels), np.float32)
-    inner, other = (np.zeros((height + 2, width + 2, blocks[0].spatial[0].shape[1]), np.uint16) for _ in range(2))
-    strips(rough.enter, count, blocks[0].narrow[0].nbytes + ALONE * channels, rows(x), gain, blocks[0].narrow, stream, inner)
-    for block, following in zip(blocks, [*blocks[1:], None]):
-        narrow = following.narrow if following else NO_ROUGH
-        strips(rough.block, count, block.products, inner, stream, block.spatial, block.widen, block.expand, block.contract, narrow, other)
-        inner, other = other, inner
-    strips(rough.leave, count, ALONE * channels, rows(x), stream, gain, strength, rows(out))
-    return out
-
-
 @dataclass(frozen=True)
 class Kept:
     """What the gradient of a stack needs of its way forward: of every block what its first layer gave (H + 2, W + 2, N), and its hidden numbers."""
@@ -149,28 +136,41 @@ class Kept:
     hidden: list[Array]
 
 
+def rough_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Array:
+    """`stack` in bfloat16."""
+    (height, width, _), half = x.shape, blocks[0].spatial[0].shape[1]
+    inner = [np.zeros((height + 2, width + 2, half), np.uint16) for _ in blocks[:2]]  # which take turns
+    return _rough_stack(x, gain, strength, blocks, Kept(inner, [NO_HIDDEN] * len(blocks)))
+
+
 def kept_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> tuple[Array, Kept]:
     """`rough_stack`, and what its gradient needs."""
-    (height, width, channels), count, out = x.shape, x.shape[0] * x.shape[1], np.empty_like(x)
-    stream, half = np.empty((count, channels), np.float32), blocks[0].spatial[0].shape[1]
-    inner = [np.zeros((height + 2, width + 2, half), np.uint16) for _ in (*blocks, None)]
-    hidden = [np.empty((-(-count // ROWS) * ROWS, rough.HALF * block.contract[0].shape[1]), np.uint16) for block in blocks]
+    (height, width, _), half = x.shape, blocks[0].spatial[0].shape[1]
+    inner = [np.zeros((height + 2, width + 2, half), np.uint16) for _ in blocks]
+    kept = Kept(inner, [np.empty((-(-height * width // ROWS) * ROWS, rough.HALF * block.contract[0].shape[1]), np.uint16) for block in blocks])
+    return _rough_stack(x, gain, strength, blocks, kept), kept
+
+
+def _rough_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlock], kept: Kept) -> Array:
+    """Into what is kept, where the last block needs no room for a following one."""
+    (height, width, channels), out, inner = x.shape, np.empty_like(x), kept.inner
+    count, stream = height * width, np.empty((height * width, channels), np.float32)
     strips(rough.enter, count, blocks[0].narrow[0].nbytes + ALONE * channels, rows(x), gain, blocks[0].narrow, stream, inner[0])
-    for k, block in enumerate(blocks):
-        narrow = blocks[k + 1].narrow if k + 1 < len(blocks) else NO_ROUGH
+    for k, (block, following) in enumerate(zip(blocks, [*blocks[1:], None])):
+        narrow, room = following.narrow if following else NO_ROUGH, inner[(k + 1) % len(inner)]
         strips(
-            gradients.kept_block, count, block.products, inner[k], stream, block.spatial, block.widen, block.expand, block.contract, narrow,
-            inner[k + 1], hidden[k],
+            rough.block, count, block.products, inner[k % len(inner)], stream, block.spatial, block.widen, block.expand, block.contract, narrow, room,
+            kept.hidden[k],
         )  # fmt: skip
     strips(rough.leave, count, ALONE * channels, rows(x), stream, gain, strength, rows(out))
-    return out, Kept(inner, hidden)
+    return out
 
 
 def stack_gradient(gradient: Array, kept: Kept, gain: Array, strength: Array, blocks: Sequence[RoughBlock]) -> Array:
     """The gradient of what a stack is given, from that of what it gives: (H, W, C) -> (H, W, C). `blocks` are those backward."""
     count, given = gradient.shape[0] * gradient.shape[1], rows(gradient)
     through = given * strength
-    for block, inner, hidden in zip(reversed(blocks), reversed(kept.inner[:-1]), reversed(kept.hidden)):
+    for block, inner, hidden in zip(reversed(blocks), reversed(kept.inner), reversed(kept.hidden)):
         moved = np.zeros_like(inner)
         strips(gradients.back_to_moved, count, block.products, through, hidden, block.contract, block.expand, block.widen, moved)
         strips(gradients.back_to_input, count, block.products, moved, inner, block.spatial, block.narrow, through)

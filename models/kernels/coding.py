@@ -11,10 +11,9 @@ from models.kernels.arithmetic import displacement, grid
 from models.kernels.lanes import dense
 from models.kernels.products import at
 from models.pyramid import NEAR
-from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP
+from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, SKIP, STEP
 from models.vectors import LIMIT, REFERENCES, UNIT
 
-SKIP = 2
 SPEEDS = np.array([UNIT // (age + 1) for age in range(REFERENCES)])
 """What a displacement is multiplied by to be a velocity, by its age: divisions take long."""
 INPUTS = 17

@@ -1,16 +1,14 @@
 """Gradients of the blocks of `rough`, for an encoder that refines what it codes: with respect to their inputs, while weights stay.
 
-Forward they keep what the gradient needs: what the first layer of each block gave, and its hidden numbers, both without what is negative. Layers
+They need what was kept on the way forward: what the first layer of each block gave, and its hidden numbers, both without what is negative. Layers
 backward are those forward with their weights transposed, and without a bias; depth-wise ones are turned by half a turn.
 """
 
-import numpy as np
-
 from models.arrays import Array
-from models.kernels import helper, kernel, written
+from models.kernels import kernel, written
 from models.kernels.lanes import AT, FLOAT, SHORT, SUMS, emitted
 from models.kernels.products import COLUMNS, ROWS, at, begin, end, room_for_sums
-from models.kernels.rough import ANY, DEEP, LAYER, Layer, _added, _handed, _moved, _multiply, _placed, _read, _strip
+from models.kernels.rough import ANY, DEEP, LAYER, Layer, _added, _moved, _multiply, _placed, _read, _strip
 
 
 @written
@@ -37,25 +35,6 @@ def _only(_, x, x_stride, channels, kept, kept_stride, count):
         )  # fmt: skip
 
     return emitted(write, *[AT] * 6)
-
-
-@kernel(f"void(i8, i8, u2[:,:,::1], f4[:,::1], {DEEP}, {LAYER}, {LAYER}, {LAYER}, {LAYER}, u2[:,:,::1], u2[:,::1])")
-def kept_block(
-    first: int, last: int, h: Array, x: Array, spatial: Layer, widen: Layer, expand: Layer, contract: Layer, narrow: Layer, out: Array, hidden: Array
-) -> None:
-    """`models.kernels.rough.block`, which keeps its hidden numbers, rows of which are padded to a multiple of 32."""
-    moved, wide, sums = _strip(h.shape[2]), _strip(x.shape[1]), room_for_sums()
-    begin()
-    for start in range(first, last, ROWS):
-        count = min(ROWS, last - start)
-        strip, some = x[start : start + count], hidden[start : start + ROWS]
-        _moved(h, start, count, spatial, moved)
-        _added(moved, widen, count, sums, strip, wide)
-        _handed(wide, expand, np.float32(0), count, sums, some)
-        _added(some, contract, count, sums, strip, wide)
-        if len(narrow[0]):
-            _placed(wide, narrow, start, count, np.float32(0), sums, out)
-    end()
 
 
 @kernel(f"void(i8, i8, f4[:,::1], u2[:,::1], {LAYER}, {LAYER}, {LAYER}, u2[:,:,::1])")

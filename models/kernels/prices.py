@@ -4,8 +4,7 @@ import numpy as np
 
 from models.arrays import Array
 from models.kernels import helper, kernel
-
-SKIP = 2
+from models.tables import SKIP
 
 
 @helper

@@ -203,20 +203,23 @@ def enter(first: int, last: int, x: Array, gain: Array, narrow: Layer, stream: A
     end()
 
 
-@kernel(f"void(i8, i8, u2[:,:,::1], f4[:,::1], {DEEP}, {LAYER}, {LAYER}, {LAYER}, {LAYER}, u2[:,:,::1])")
+@kernel(f"void(i8, i8, u2[:,:,::1], f4[:,::1], {DEEP}, {LAYER}, {LAYER}, {LAYER}, {LAYER}, u2[:,:,::1], u2[:,::1])")
 def block(
-    first: int, last: int, h: Array, x: Array, spatial: Layer, widen: Layer, expand: Layer, contract: Layer, narrow: Layer, out: Array
+    first: int, last: int, h: Array, x: Array, spatial: Layer, widen: Layer, expand: Layer, contract: Layer, narrow: Layer, out: Array, hidden: Array
 ) -> None:
-    """The rest of a block, from what its first layer gave, added to x; and what the first layer of the next block makes of it, if there is one."""
-    moved, wide, hidden, sums = _strip(h.shape[2]), _strip(x.shape[1]), _strip(HALF * contract[0].shape[1]), room_for_sums()
+    """The rest of a block, from what its first layer gave, added to x; and what the first layer of the next block makes of it, if there is one.
+
+    Its hidden numbers stay in `hidden`, which is empty or has places padded to a multiple of 32.
+    """
+    moved, wide, room, sums = _strip(h.shape[2]), _strip(x.shape[1]), _strip(HALF * contract[0].shape[1]), room_for_sums()
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
-        strip = x[start : start + count]
+        strip, inner = x[start : start + count], hidden[start : start + ROWS] if len(hidden) else room
         _moved(h, start, count, spatial, moved)
         _added(moved, widen, count, sums, strip, wide)
-        _handed(wide, expand, np.float32(0), count, sums, hidden)
-        _added(hidden, contract, count, sums, strip, wide)
+        _handed(wide, expand, np.float32(0), count, sums, inner)
+        _added(inner, contract, count, sums, strip, wide)
         if len(narrow[0]):
             _placed(wide, narrow, start, count, np.float32(0), sums, out)
     end()

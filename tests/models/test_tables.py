@@ -6,8 +6,7 @@ import hashlib
 
 import numpy as np
 
-from models.entropy import SKIP
-from models.tables import BYTES, FLAGS, PRECISION, SCALES, build, load
+from models.tables import BYTES, FLAGS, PRECISION, SCALES, SKIP, build, load
 
 GOLDEN = "0c1558d1bdd2454e3920a482baf07d4dcf8d205e401fc571a5de4e6517e91058"
 
