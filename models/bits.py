@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from models.fusion import fused
+from models.replay import recorded
 from models.tables import FIRST, FLAG_STEP, FLAGS, LAST, PRECISION, SCALES, STEP
 
 
+@recorded
 def scale_index(raw: Tensor) -> Tensor:
     """Raw network output (logarithm of the scale) -> table index 0..SCALES-1."""
     return ((raw - FIRST) / STEP).round().clamp(0, SCALES - 1).int()

@@ -16,9 +16,31 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+def hosts(tensors: Sequence[Tensor]) -> list[Array]:
+    """Arrays of the processor with the numbers of tensors; those on a GPU come through pinned memory, all at once."""
+    if not any(x.is_cuda for x in tensors):
+        return [x.detach().numpy() for x in tensors]
+    there = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in tensors]
+    for out, x in zip(there, tensors):
+        out.copy_(x, non_blocking=True)
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return [out.numpy() for out in there]
+
+
+def host(x: Tensor) -> Array:
+    """The same of one."""
+    return hosts([x])[0]
+
+
+def on_device(x: Array, device: torch.device) -> Tensor:
+    """An array as a tensor; on its way to a GPU nobody waits for it."""
+    here = torch.from_numpy(x)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
+
+
 def arrays(x: Tensor) -> Array:
     """(B, C, H, W) -> (B, H, W, C)."""
-    return np.ascontiguousarray(x.detach().float().numpy().transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(host(x.detach().float()).transpose(0, 2, 3, 1))
 
 
 def tensor(samples: Sequence[Array]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from models import replay
 from models.arrays import Array
 from models.blocks import Block
 from models.bridge import each, pictures, tensor
@@ -122,6 +123,7 @@ class Codec(nn.Module):
         Args:
             loops: the decoder's networks of these weights, where they are known.
         """
+        replay.forget()
         on_bytes = next(self.parameters()).device.type == "cpu" and is_compiled()
         loops = loops or CompiledCodec(self.preset, self.arrays())
         self._attach(loops if on_bytes else None)
@@ -260,7 +262,10 @@ class Codec(nn.Module):
         return State((self.intra.picture(context, detail, rate),), context, still(context))
 
     def _predict(self, state: State, rate: Tensor, vectors: Tensor, refresh: bool) -> tuple[Tensor, Tensor]:
-        used = state.pictures[: 1 + int(vectors[:, 2].max())]
+        if vectors.is_cuda:  # as many as there can be, so that work is the same for all frames, and nobody waits to know the oldest in use
+            used = state.pictures + (REFERENCES - len(state.pictures)) * state.pictures[-1:]
+        else:
+            used = state.pictures[: 1 + int(vectors[:, 2].max())]
         reference = self._features(compensate(used, vectors))
         memory = self._memory(state, vectors, reference, refresh)
         return reference, self.inter.predict(reference, memory, rate)

@@ -455,7 +455,7 @@ class RateGain(RateTable):
         return self.grid.clamp(anchored.sub_(self.grid.anchor))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=None)
 def _mantissas(device: torch.device) -> Tensor:
     return torch.tensor(MANTISSAS, device=device, dtype=torch.float32) / OCTAVE
 

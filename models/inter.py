@@ -16,6 +16,7 @@ from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
 from models.picture import Planes, to_planes
 from models.presets import PICTURE, Preset
+from models.replay import recorded
 from models.stages import staged
 
 
@@ -53,6 +54,7 @@ class Inter(Compilable[networks.Inter]):
         return self.refresh(reference)
 
     @staged("context")
+    @recorded
     def predict(self, reference: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Warped picture (B, 96, H/8, W/8) and warped context (B, C, H/8, W/8) -> temporal context p (B, C, H/8, W/8)."""
         if self.loops:
@@ -61,12 +63,14 @@ class Inter(Compilable[networks.Inter]):
         return self.context(x, rate)
 
     @staged("analysis")
+    @recorded
     def analyse(self, picture: Tensor, reference: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """The picture given its prediction -> y (B, N, H/16, W/16)."""
         x = self.join(picture.to(context.dtype), reference.to(context.dtype), context)
         return self.to_latent(self.encoder(x, rate), (picture - reference).to(x.dtype))
 
     @staged("synthesis")
+    @recorded
     def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter, and detail that passes it by (B, 96, H/8, W/8)."""
         if self.loops:
@@ -76,6 +80,7 @@ class Inter(Compilable[networks.Inter]):
         return self.decoder(x, rate), self.detail(latent)
 
     @staged("in-loop filter")
+    @recorded
     def filtered(self, context: Tensor, switch: Tensor | bool, rate: Tensor) -> Tensor:
         """c -> c̃: the in-loop filter applied where `switch` is 1; a tensor (B,), or a bool for all."""
         if self.loops:
@@ -101,7 +106,13 @@ class Inter(Compilable[networks.Inter]):
         """`reconstruct` as a picture of 8 bits."""
         if self.loops:
             return bridge.to_planes(each(self.loops.picture, (context, detail, reference), rates(rate)))
-        return to_planes(self.reconstruct(context, detail, reference, rate)).rounded()
+        return Planes(*self._planes(context, detail, reference, rate))
+
+    @staged("reconstruction")
+    @recorded
+    def _planes(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        picture = to_planes(self.reconstruct(context, detail, reference, rate)).rounded()
+        return picture.y, picture.u, picture.v
 
     def decoded(self, values: Tensor, context: Tensor, reference: Tensor, rate: Tensor) -> Tensor:
         """Values of y in quantisation steps (B, N, H/16, W/16), p and the warped picture -> picture features (B, 96, H/8, W/8), the in-loop filter on."""

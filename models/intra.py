@@ -11,6 +11,7 @@ from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
 from models.picture import Planes, to_planes
 from models.presets import PICTURE, Preset
+from models.replay import recorded
 from models.stages import staged
 
 
@@ -32,12 +33,14 @@ class Intra(Compilable[networks.Intra]):
         self.leave, self.grid = Wide(preset.context, PICTURE), Grid()
 
     @staged("keyframe network")
+    @recorded
     def analyse(self, picture: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8) -> y (B, N, H/16, W/16)."""
         x = self.encoder(self.enter(picture), rate)
         return self.to_latent(x, picture.to(x.dtype))
 
     @staged("keyframe network")
+    @recorded
     def synthesise(self, latent: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ (B, N, H/16, W/16) -> c (B, C, H/8, W/8), and detail that passes it by (B, 96, H/8, W/8)."""
         if self.loops:
@@ -54,7 +57,13 @@ class Intra(Compilable[networks.Intra]):
         """`reconstruct` as a picture of 8 bits."""
         if self.loops:
             return bridge.to_planes(each(self.loops.picture, (context, detail), rates(rate)))
-        return to_planes(self.reconstruct(context, detail, rate)).rounded()
+        return Planes(*self._planes(context, detail, rate))
+
+    @staged("keyframe network")
+    @recorded
+    def _planes(self, context: Tensor, detail: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        picture = to_planes(self.reconstruct(context, detail, rate)).rounded()
+        return picture.y, picture.u, picture.v
 
     def decoded(self, values: Tensor, rate: Tensor) -> Tensor:
         """Values of y in quantisation steps (B, N, H/16, W/16) -> picture features (B, 96, H/8, W/8)."""

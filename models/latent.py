@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from models.bits import laplace_bits, scale_index
 from models.blocks import Block, down, up
-from models.bridge import arrays, each, rates, tensor
+from models.bridge import arrays, each, host, hosts, on_device, rates, tensor
 from models.compiled import networks
 from models.compiled.networks import HYPER_ALIGN, LIMIT
 from models.entropy import SymbolDecoder, SymbolSink, integers
@@ -25,6 +25,7 @@ from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
 from models.integers import VALUE_BITS, VALUE_LIMIT
 from models.machine import has_matrix_units
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
+from models.replay import recorded
 from models.stages import staged
 from models.tables import SKIP
 
@@ -74,6 +75,7 @@ class Latent(Compilable[networks.Latent]):
         self.grid, self.value = Grid(), Grid(VALUE_BITS, VALUE_LIMIT)
 
     @staged("prior")
+    @recorded
     def hyper(self, y: Tensor, rate: Tensor) -> Tensor:
         """z before quantisation: (B, N, H/16, W/16) -> (B, Z, H/64, W/64), sizes rounded up."""
         height, width = y.shape[-2:]
@@ -91,12 +93,17 @@ class Latent(Compilable[networks.Latent]):
             known: Iterable[Any] = len(z) * [None] if context is None else arrays(context)
             made = each(lambda z, known, point: loops.prior(z, known, point, height, width), [z], known, rates(rate))
             return Prior(tensor([prior.mean for prior in made]), tensor([prior.scale for prior in made]))
+        return Prior(*self._prior(z, context, rate, height, width))
+
+    @recorded
+    def _prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Means and scales, in PyTorch."""
         x = self.hyper_decoder(z)[..., :height, :width]
         if self.temporal is not None:
             x = torch.cat([x, self.temporal(context)], 1)
         x = self.refine(self.fuse_gain(F.relu(self.grid(self.fuse(x))), rate))
         mean, scale = self.grid(self.parameters_out(x).float()).chunk(2, 1)
-        return Prior(self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate))
+        return self.value(mean * self.step.vector(rate)), scale + self.scale_offset.vector(rate)
 
     def forward(self, y: Tensor, context: Tensor | None, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Training: y -> (quantised ŷ, bits of y and z for each sample (B,))."""
@@ -105,7 +112,7 @@ class Latent(Compilable[networks.Latent]):
         prior = self.prior(through(z), context, rate, *y.shape[-2:])
         residual = y.float() * self.step.vector(rate) - prior.mean
         y_bits = laplace_bits(residual + torch.rand_like(residual) - 0.5, prior.scale)
-        decoded = self._decoded(through(residual), prior, rate)
+        decoded = self._decoded(through(residual), prior.mean, rate)
         return decoded if self.grid.exact else decoded.to(y.dtype), y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3))
 
     @staged("latent")
@@ -121,10 +128,10 @@ class Latent(Compilable[networks.Latent]):
         symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
         if refine:
             symbols = refine(symbols, prior).clamp_(-LIMIT, LIMIT)
-        indexes, values = integers(index), integers(symbols)
+        indexes, values = (integers(array) for array in hosts([index, symbols]))
         coded = np.flatnonzero(indexes >= SKIP)
         coder.write(values[coded], indexes[coded])
-        return self._decoded(symbols, prior, rate)
+        return self._decoded(symbols, prior.mean, rate)
 
     @staged("latent")
     def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolDecoder) -> Tensor:
@@ -133,18 +140,19 @@ class Latent(Compilable[networks.Latent]):
             return tensor([self.loops.decode(None if context is None else arrays(context)[0], int(rate), height, width, coder)])
         channels = self.hyper_scale.knots.shape[1]
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
-        z = torch.from_numpy(coder.take(integers(index).reshape(index.shape))).to(index.device).float()
+        z = on_device(coder.take(host(index)).astype(np.float32), index.device)
         prior = self.prior(z, context, rate, height, width)
-        indexes = integers(scale_index(prior.scale))
+        indexes = integers(host(scale_index(prior.scale)))
         coded = np.flatnonzero(indexes >= SKIP)
         symbols = np.zeros(len(indexes), np.float32)
         symbols[coded] = coder.take(indexes[coded])
         coder.finish()
-        found = torch.from_numpy(symbols).to(z.device).view(prior.mean.shape)
-        return self._decoded(found.contiguous(memory_format=torch.channels_last), prior, rate)
+        found = on_device(symbols, z.device).view(prior.mean.shape)
+        return self._decoded(found.contiguous(memory_format=torch.channels_last), prior.mean, rate)
 
     def _hyper_index(self, shape: tuple[int, ...], rate: Tensor) -> Tensor:
         return scale_index(self.hyper_scales(rate)).expand(shape)
 
-    def _decoded(self, symbols: Tensor, prior: Prior, rate: Tensor) -> Tensor:
-        return self.unstep(self.value(symbols + prior.mean), rate)
+    @recorded
+    def _decoded(self, symbols: Tensor, mean: Tensor, rate: Tensor) -> Tensor:
+        return self.unstep(self.value(symbols + mean), rate)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.bits import flag_bits, laplace_bits
-from models.bridge import arrays
+from models.bridge import arrays, host, hosts, on_device
 from models.compiled import networks
 from models.compiled.layers import Integers
 from models.compiled.networks import SIDE
@@ -27,6 +27,7 @@ from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Compilable, Grid, Narrow, integers, layers, link
 from models.presets import RATES
 from models.pyramid import LEVELS, NEAR, Cells, order
+from models.replay import recorded
 from models.stages import staged
 from models.steps import MOST_SYMBOLS, CodedStep
 from models.vectors import Prediction, displacement, velocity
@@ -158,7 +159,7 @@ class Motion(Compilable[networks.Motion]):
         """`coded_steps` of every sample of a batch."""
         for k in range(len(field)):
             some = slice(k, k + 1)
-            yield from self.coded_steps(field[k].contiguous().cpu().numpy(), previous[some], memory[some], rate[some])
+            yield from self.coded_steps(host(field[k].contiguous()), previous[some], memory[some], rate[some])
 
     @staged("vectors")
     def decode(self, previous: Tensor, memory: Tensor, rate: Tensor, coder: SymbolDecoder) -> Tensor:
@@ -166,13 +167,21 @@ class Motion(Compilable[networks.Motion]):
         field = np.zeros(previous.shape[1:], np.int32)
         for step in self.coded_steps(field, previous, memory, rate):
             step.read(coder)
-        return torch.from_numpy(field)[None].to(previous.device)
+        return on_device(field[None], previous.device)
 
     def coded_steps(self, field: Array, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[CodedStep]:
         """The steps of coding a field (3, h, w); whoever decodes fills it in between."""
         loops = self._in_loops()
-        side = loops.side(arrays(memory)[0]) if self.loops else arrays(self.side(memory).cpu())[0]
-        return loops.steps(field, previous[0].contiguous().cpu().numpy(), side, int(rate))
+        if self.loops:
+            side, past = loops.side(arrays(memory)[0]), previous[0].contiguous().numpy()
+        else:
+            side, past = hosts([self._side(memory)[0].permute(1, 2, 0).contiguous(), previous[0]])
+        return loops.steps(field, past, side, int(rate))
+
+    @recorded
+    def _side(self, memory: Tensor) -> Tensor:
+        """What is known of the context where vectors are coded: (B, SIDE, H/8, W/8)."""
+        return self.side(memory)
 
     def steps(self, field: Tensor, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[Step]:
         """Goes through the pyramid of a field (B, 3, h, w)."""
@@ -195,7 +204,7 @@ def _beside(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1, 2)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=None)
 def _order_on(height: int, width: int, device: torch.device) -> tuple[Cells[Tensor], ...]:
     """The steps in which a field is coded, on a device."""
 

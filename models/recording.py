@@ -6,6 +6,7 @@ in it may wait for the device or depend on its numbers.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -19,11 +20,12 @@ class Recording:
     Args:
         work: on tensors that stay where they are.
         release: gives back what earlier calls of `work` have kept, before memory is set aside for the recording.
-        log: takes a line if the work cannot be recorded; it is then done as it is.
+        failed: is told why, if the work cannot be recorded; it is then done as it is.
+        pool: memory that recordings share; what one leaves there does not outlive the next.
     """
 
-    def __init__(self, work: Callable[[], None], release: Callable[[], None], log: Callable[[str], None]):
-        self.work, self.release, self.log = work, release, log
+    def __init__(self, work: Callable[[], None], release: Callable[[], None], failed: Callable[[str], None], pool: Any = None):
+        self.work, self.release, self.failed, self.pool = work, release, failed, pool
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.stream = torch.cuda.Stream() if torch.cuda.is_available() else None
@@ -48,10 +50,10 @@ class Recording:
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
                 self.work()
         except RuntimeError as error:
-            self.log(f"training goes on without a recording of its steps, more slowly ({str(error).splitlines()[0]})")
+            self.failed(str(error).splitlines()[0])
             self.stream = None
             torch.cuda.synchronize()
             self.work()

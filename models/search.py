@@ -25,6 +25,7 @@ from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
 from models.plan import RING, STEPS, THOROUGH, Plan
 from models.presets import lagrangian
+from models.replay import recorded
 from models.steps import CodedStep, guessed_steps
 from models.taps import LUMA_TAPS
 from models.vectors import Prediction, displaced, velocity
@@ -69,8 +70,9 @@ class References:
         self.count = count
         self.slots: list[Tensor | None] = []  # the pictures in memory
         self.recent: list[int] = []  # slots, the one last used at the end
+        self.memory = 0  # how often memory has been set aside
         self.planes = torch.empty(0, dtype=torch.uint8)  # (N, B, 16, H + 2·MARGIN, W + 2·MARGIN)
-        self.order = torch.empty(0, dtype=torch.int32)  # the slot of the picture of each age
+        self.order = torch.empty(0, dtype=torch.int32)  # the slot of the picture of each age; as the planes, it stays where it is in memory
 
     def update(self, pictures: Sequence[Tensor]) -> None:
         """Read blocks from these from now on: luma (B, 1, H, W) of 8 bits, the newest first; border samples repeat."""
@@ -80,20 +82,21 @@ class References:
             count = max(1, min(self.count, (1 << 30) // math.prod(shape)))
             size = count * math.prod(shape)
             self.planes = torch.empty(size + SLACK, dtype=torch.uint8, device=pictures[0].device)[:size].view(count, *shape)
-            self.slots, self.recent = [None] * count, list(range(count))
+            self.slots, self.recent, self.memory = [None] * count, list(range(count)), self.memory + 1
+            self.ages = torch.zeros(count, dtype=torch.int32, device=self.planes.device)
         pictures = pictures[: len(self.slots)]
         for picture in pictures:
             if not any(known is picture for known in self.slots):
                 free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
                 if picture.is_cuda:
-                    self.planes[free] = phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
+                    self.planes[free] = _framed_phases(picture)
                 else:
                     for plane, out in zip(picture[:, 0].float().contiguous().numpy(), self.planes[free].numpy()):
                         fill_phases(plane, out)
                 self.slots[free] = picture
         order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
         self.recent = [k for k in self.recent if k not in order] + order[::-1]
-        self.order = _order(tuple(order), self.planes.device)
+        self.order = self.ages[: len(order)].copy_(_known(tuple(order), self.planes.device))
 
     def forget(self) -> None:
         """Make the pictures of the next call anew."""
@@ -113,9 +116,16 @@ class References:
         return samples.index_select(0, lines.reshape(-1)).view(*lines.shape, window)
 
 
-@lru_cache(maxsize=256)
-def _order(order: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(order, dtype=torch.int32, device=device)
+@recorded
+def _framed_phases(picture: Tensor) -> Tensor:
+    """A picture of 8 bits at all quarter-sample positions, with a margin around it: (B, 1, H, W) -> (B, 16, H + 2·MARGIN, W + 2·MARGIN)."""
+    return phases(F.pad(picture.float(), (MARGIN,) * 4, mode="replicate")).round_().clamp_(0, 255)
+
+
+@lru_cache(maxsize=None)
+def _known(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, where they have been before."""
+    return torch.tensor(numbers, dtype=torch.int32, device=device)
 
 
 @fused_on_cpu
@@ -165,7 +175,7 @@ def windows(plane: Tensor, block: int) -> Tensor:
     return plane.unfold(1, block + 2 * OVERLAP, block).unfold(2, block + 2 * OVERLAP, block).contiguous()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=None)
 def _weights(window: int, device: torch.device) -> Tensor:
     """What the error of each sample of a window counts, in 1/64; blocks side by side add up to 1: (window²,)."""
     place = torch.arange(window, device=device)
@@ -239,10 +249,6 @@ class Pricing:
     rate: Tensor  # (B,)
     known: list[CodedStep] = field(default_factory=list)  # the steps that `coded_steps` has been through
 
-    def steps(self, field: Tensor) -> Iterator[Step]:
-        """As the field (B, 3, h, w) will be coded."""
-        return self.motion.steps(field, self.previous, self.context, self.rate)
-
     def coded_steps(self, field: Array, k: int) -> Iterator[CodedStep]:
         """The same of the field (3, h, w) of one sample, in compiled loops."""
         some = slice(k, k + 1)
@@ -307,6 +313,17 @@ class Search:
         self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None, ages: Sequence[int]
     ) -> Tensor:
         """The same for all blocks of all samples at once."""
+        overlaps = self.plan.overlaps if self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW else 0
+        motion, context = (pricing.motion, pricing.context) if pricing else (None, None)
+        older = _known(tuple(ages), current.device)
+        return self._matched(self.references.memory, older, overlaps, motion, context, current, previous, rate, *pictures)
+
+    @recorded
+    def _matched(
+        self, memory: int, ages: Tensor, overlaps: int, motion: Motion | None, context: Tensor | None, current: Tensor, previous: Tensor,
+        rate: Tensor, *pictures: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """What `_on_device` finds. References are in this memory of theirs; `motion` and `context` are the pricing's, whose vectors and rates are these."""
         plan = self.plan
         multiplier = lagrangian(rate.double()).float()
         plane = current[:, 0].float()
@@ -321,7 +338,7 @@ class Search:
         field = self._refine(large, field, [], plan.large, multiplier)
         found: list[Tensor] = []  # in older pictures
         for age in ages:
-            same = torch.full_like(field[:, 2:], age)
+            same = age.expand_as(field[:, 2:])
             start = displaced(velocity(field), same)
             extra = [past, torch.zeros_like(past), *(velocity(last) for last in found[-1:])]
             found.append(self._refine(large, start, [displaced(speed, same) for speed in extra], plan.older, multiplier))
@@ -339,11 +356,13 @@ class Search:
             around = neighbours(field)
             field = self._refine(small, field, [centre(around).vectors, *around], (), multiplier)
         field, overlap = field.clone(memory_format=torch.contiguous_format), None
-        if plan.overlaps and float(rate.max()) < OVERLAPS_BELOW:
+        if overlaps:
             overlap = Overlap(current, pictures, self.references)
-            for _ in range(plan.overlaps):
+            for _ in range(overlaps):
                 self._settle(small, field, overlap, multiplier)
-        steps = pricing.steps(field) if pricing else (Guess(place) for place in pyramid(field, previous))
+        steps: Iterator[Step | Guess] = (Guess(place) for place in pyramid(field, previous))
+        if motion is not None and context is not None:
+            steps = motion.steps(field, previous, context, rate)
         return self._prune(small, field, overlap, steps, multiplier)
 
     def _settle(self, current: Tensor, field: Tensor, overlap: Overlap, multiplier: Tensor) -> None:
@@ -424,7 +443,7 @@ def _best(fields: Tensor, costs: Tensor) -> Tensor:
     return fields.gather(0, choice[None, :, None].expand(1, *fields.shape[1:]))[0]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=None)
 def _moves(ring: tuple[tuple[int, int], ...], step: int, device: torch.device) -> Tensor:
     """No move, then those of a ring: (K, 1, 3, 1, 1)."""
     moves = torch.tensor([(0, 0), *ring], dtype=torch.int32, device=device) * step

@@ -96,5 +96,5 @@ def staged(name: str) -> Callable[[Callable[Parameters, Result]], Callable[Param
 
 def _wait() -> None:
     torch = sys.modules.get("torch")  # reading and writing need none of it
-    if torch is not None and torch.cuda.is_initialized():
+    if torch is not None and torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
         torch.cuda.synchronize()

@@ -509,7 +509,10 @@ class _RecordedStep:
     def __init__(self, trainer: Trainer, stage: Stage, pictures: list[Planes], choices: Draw):
         self.trainer, self.stage, self.pictures, self.choices = trainer, stage, pictures, choices
         self.sums: dict[str, Tensor] = {}
-        self.recording = Recording(self._work, trainer.release, trainer.log)
+        self.recording = Recording(self._work, trainer.release, self._unrecorded)
+
+    def _unrecorded(self, why: str) -> None:
+        self.trainer.log(f"training goes on without a recording of its steps, more slowly ({why})")
 
     def feed(self, pictures: list[Planes], choices: Draw) -> None:
         """What the next step learns from."""

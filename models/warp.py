@@ -14,6 +14,7 @@ from models import bridge
 from models.compiled import pictures
 from models.fusion import fused_on_cpu
 from models.picture import Planes
+from models.replay import recorded
 from models.stages import staged
 from models.taps import BORDER, CHROMA_TAPS, LUMA_TAPS
 from models.vectors import displacement, velocity
@@ -21,7 +22,7 @@ from models.vectors import displacement, velocity
 BLOCK = 8
 """Luma samples of a block's side; the chroma block is half of it."""
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=None)
 def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device) -> Tensor:
     """For every phase the matrix that interpolates `size` samples from a line of size + taps - 1: (P, size, line)."""
     count = len(taps[0])
@@ -32,7 +33,7 @@ def _filters(taps: tuple[tuple[int, ...], ...], size: int, device: torch.device)
     return matrices
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=None)
 def _weights(block: int, count: int, device: torch.device) -> Tensor:
     """The weight of a block's vector over its block and half a block around it, of samples in 1/64 of P planes: (2·block · P · 2·block,)."""
     place = torch.arange(2 * block, device=device)
@@ -40,6 +41,7 @@ def _weights(block: int, count: int, device: torch.device) -> Tensor:
     return (line[:, None, None] * line / (64 * (2 * block) ** 2)).expand(-1, count, -1).reshape(-1)
 
 
+@recorded
 def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ...], block: int, border: int) -> Tensor:
     """Planes predicted from overlapped blocks of N pictures: (N, B, P, H + 2·border, W + 2·border) uint8 -> (B, P, H, W), in exact multiples of 2^-14.
 
@@ -77,7 +79,7 @@ def _compensate(planes: Tensor, vectors: Tensor, taps: tuple[tuple[int, ...], ..
     return whole[..., half : half + tall - 2 * border, half : half + wide - 2 * border]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=None)
 def spaced(count: int, step: int, first: int, device: torch.device) -> Tensor:
     """`count` numbers from `first` on, `step` apart: (count,) int32."""
     return torch.arange(count, dtype=torch.int32, device=device) * step + first
@@ -106,6 +108,7 @@ def compensate_luma(references: Sequence[Tensor], vectors: Tensor) -> Tensor:
 
 
 @staged("context")
+@recorded
 @fused_on_cpu
 def warp_context(context: Tensor, vectors: Tensor) -> Tensor:
     """Bilinear warp of the previous features at 1/8 resolution, as blocks moved since then: (B, C, H/8, W/8) -> the same."""
