@@ -69,7 +69,7 @@ class Float32:
 
 
 class Rough:
-    """A convolution whose results need not be exact, in bfloat16, by AMX: 1×1, 2×2 that halves the resolution, or, as part of a block, 3×3 depth-wise."""
+    """A convolution whose results need not be exact, in bfloat16: 1×1, 2×2 that halves the resolution, or, as part of a block, 3×3 depth-wise."""
 
     def __init__(self, weight: Tensor, bias: Tensor, relu: bool, stride: int, groups: int):
         flat = weight.detach().permute(0, 2, 3, 1).flatten(1).numpy()

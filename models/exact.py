@@ -31,7 +31,6 @@ from models.integers import (
     ACTIVATION, COARSEST, EXACT_SUM, FINEST, KNOT, KNOTS, MANTISSAS, OCTAVE, STREAM_BITS, STREAM_LIMIT, TABLE_BITS, WEIGHT, WIDE_WEIGHT, RangeError,
 )  # fmt: skip
 from models.kernels.lanes import LANES
-from models.kernels.processor import ROUGH
 from models.presets import RATES
 
 OCTAVES = range(-10, 9)
@@ -238,8 +237,8 @@ class Narrow(Convolution):
         self.prepared = Float32(sums)
 
     def prepare_roughly(self) -> None:
-        """Get the float form ready for use without gradients, when parameters change no more, if the machine is fast at that."""
-        if ROUGH and len(self.reads) % LANES == 0:
+        """Get the float form ready for use without gradients, when parameters change no more."""
+        if len(self.reads) % LANES == 0:
             self.rough = Rough(self.weight, self.bias, self.relu, self.stride, self.groups)
 
     @torch.no_grad()

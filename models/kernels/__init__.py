@@ -16,7 +16,7 @@ from typing import Any
 import numba
 from numba.extending import intrinsic
 
-from models.kernels.processor import FORM
+from models.kernels.processor import FORM, ROUGH
 
 Function = Callable[..., Any]
 
@@ -26,7 +26,7 @@ def _version() -> str:
     """Of the sources: Numba itself looks at the file of a function alone."""
     folder = Path(__file__).parent
     sources = sorted(folder.glob("*.py")) + [folder.parent / name for name in ("pyramid.py", "tables.py", "vectors.py")]
-    return sha256(b"".join(source.read_bytes() for source in sources) + str(FORM).encode()).hexdigest()[:8]
+    return sha256(b"".join(source.read_bytes() for source in sources) + f"{FORM} {ROUGH}".encode()).hexdigest()[:8]
 
 
 class Kernel:

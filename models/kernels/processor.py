@@ -52,5 +52,17 @@ def _chosen() -> str:
 FORM = _chosen()
 """The form in use."""
 
-ROUGH = FORM == "amx" and bool(get_host_cpu_features().get("amx-bf16"))
-"""Whether there are products of bfloat16 as well, as fast as those of twice as many bytes."""
+
+def _chosen_roughly() -> str:
+    has = get_host_cpu_features()
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return "neon"
+    if FORM == "amx" and has.get("amx-bf16"):
+        return "amx"
+    if FORM in ("amx", "vnni512"):
+        return "avx512"
+    return "avx2" if has.get("avx2") and has.get("fma") else "sse"
+
+
+ROUGH = _chosen_roughly()
+"""The form of products of bfloat16 in use: by AMX as fast as those of twice as many bytes; else as floats, in vectors of that kind's size."""

@@ -1,6 +1,6 @@
 """Products of bytes: what all convolutions come down to, by the processor's own instructions for them.
 
-A product is a block of ROWS × COLUMNS sums of 32 bits, of unsigned bytes by signed ones. AMX multiplies tiles of 16 × 64
+A product is a block of ROWS × COLUMNS sums of 32 bits, of unsigned bytes by signed ones; or of floats, of pairs of bfloat16. AMX multiplies tiles of 16 × 64
 bytes; VNNI multiplies four bytes of a row by those of 16 or of 8 columns, NEON by those of 4; all other processors multiply integers of 16 bits. All sum up
 exactly. See the Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2 (TDPBUSD, TDPBF16PS, VPDPBUSD), and the Arm Architecture
 Reference Manual for A-profile architecture, C7.2 (SDOT).
@@ -15,8 +15,8 @@ from numba.core import cgutils
 
 from models.arrays import Array
 from models.kernels import helper, written
-from models.kernels.lanes import ADDRESS, AT, BYTE, SHORT, WORD, Builder, emitted
-from models.kernels.processor import FORM
+from models.kernels.lanes import ADDRESS, AT, BYTE, FLOAT, SHORT, WORD, Builder, emitted
+from models.kernels.processor import FORM, ROUGH
 
 ROWS, COLUMNS, DEPTH = 32, 32, 64
 """Of a product: rows and columns of sums; and what the bytes that are summed up are a multiple of."""
@@ -77,16 +77,30 @@ def _sdot(builder: Builder, total: ir.Value, bytes_: ir.Value, weights: ir.Value
     return builder.asm(kind, ".arch_extension dotprod\n\tsdot $0.4s, $2.16b, $3.16b", "=w,0,w,w", [total, bytes_, weights], False)
 
 
-def _by_words(lanes: int, rows: int, multiply: Callable[..., ir.Value] = _vnni, signed: bool = False) -> Callable[..., None]:
-    """By instructions that multiply four bytes, in vectors of so many sums, so many rows at a time.
+def _pairs(builder: Builder, total: ir.Value, numbers: ir.Value, weights: ir.Value) -> ir.Value:
+    """Two of bfloat16, which are the upper halves of floats."""
+    lanes = total.type.count
+    low, high = (ir.Constant(numbers.type, [value] * lanes) for value in (16, -1 << 16))
+    kind = ir.FunctionType(total.type, [total.type] * 3)
+    multiply = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{lanes}f32")
+    for half in (lambda x: builder.shl(x, low), lambda x: builder.and_(x, high)):
+        total = builder.call(multiply, [*(builder.bitcast(half(x), total.type) for x in (numbers, weights)), total])
+    return total
 
-    If they take signed bytes, they get what is 128 less, and sums begin with what that leaves out.
+
+def _by_words(
+    lanes: int, rows: int, multiply: Callable[..., ir.Value] = _vnni, signed: bool = False, kind: ir.Type = WORD, across: int = COLUMNS
+) -> Callable[..., None]:  # fmt: skip
+    """By what multiplies the four bytes, or two numbers, of a word, in vectors of so many sums, so many rows and columns at a time.
+
+    If it takes signed bytes, it gets what is 128 less, and sums begin with what that leaves out.
     """
-    vector, columns = ir.VectorType(WORD, lanes), COLUMNS // lanes
-    zeros, middle = ir.Constant(vector, [0] * lanes), ir.Constant(vector, [-0x7F7F7F80] * lanes)  # of bytes that are -128
+    vector, totals, columns = ir.VectorType(WORD, lanes), ir.VectorType(kind, lanes), across // lanes
+    zeros, nothing = ir.Constant(vector, [0] * lanes), ir.Constant(totals, [0] * lanes)
+    middle = ir.Constant(vector, [-0x7F7F7F80] * lanes)  # of bytes that are -128
 
-    def place(builder: Builder, address: ir.Value) -> ir.Value:
-        return builder.bitcast(address, vector.as_pointer())
+    def place(builder: Builder, address: ir.Value, kind: ir.Type = vector) -> ir.Value:
+        return builder.bitcast(address, kind.as_pointer())
 
     def weights_of(builder: Builder, weight: ir.Value, word: ir.Value) -> list[ir.Value]:
         """Of all columns: 16 words of a depth lie below one another, for the first 16 columns and then for the others."""
@@ -96,21 +110,30 @@ def _by_words(lanes: int, rows: int, multiply: Callable[..., ir.Value] = _vnni, 
 
     def variables(builder: Builder, values: list[ir.Value]) -> list[ir.Value]:
         """That have these values now."""
-        made = [cgutils.alloca_once_value(builder, zeros) for _ in values]
+        made = [cgutils.alloca_once_value(builder, nothing) for _ in values]
         for variable, value in zip(made, values):
             builder.store(value, variable)
         return made
 
     def emit(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
         words = builder.mul(depth, _number(DEPTH // 4))
-        begin = variables(builder, [zeros] * columns)
+        with cgutils.for_range(builder, _number(COLUMNS // across)) as part:
+            begin = builder.mul(part.index, _number(across))
+            tile = builder.mul(builder.lshr(begin, _number(4)), _number(TILE))
+            lane = builder.mul(builder.and_(begin, _number(15)), _number(4))
+            some = builder.add(weight, builder.add(tile, lane))
+            go(builder, a, stride, some, words, builder.add(out, builder.mul(begin, _number(4))))
+
+    def go(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, words: ir.Value, out: ir.Value) -> None:
+        """For so many columns."""
+        begin = variables(builder, [nothing] * columns)
         if signed:
             with cgutils.for_range(builder, words) as loop:
                 for total, some in zip(begin, weights_of(builder, weight, loop.index)):
                     builder.store(multiply(builder, builder.load(total), middle, some), total)
         with cgutils.for_range(builder, _number(ROWS // rows)) as group:
             first = builder.mul(group.index, _number(rows))
-            sums = [variables(builder, [builder.sub(zeros, builder.load(total)) for total in begin]) for _ in range(rows)]
+            sums = [variables(builder, [builder.sub(nothing, builder.load(total)) if signed else nothing for total in begin]) for _ in range(rows)]
             with cgutils.for_range(builder, words) as loop:
                 weights = weights_of(builder, weight, loop.index)
                 for r, line in enumerate(sums):
@@ -124,7 +147,7 @@ def _by_words(lanes: int, rows: int, multiply: Callable[..., ir.Value] = _vnni, 
             for r, line in enumerate(sums):
                 offset = builder.mul(builder.add(first, _number(r)), _number(4 * COLUMNS))
                 for k, total in enumerate(line):
-                    builder.store(builder.load(total), place(builder, _at(builder, out, offset, 4 * lanes * k)), align=4)
+                    builder.store(builder.load(total), place(builder, _at(builder, out, offset, 4 * lanes * k), totals), align=4)
 
     return emit
 
@@ -169,24 +192,29 @@ def _plainly(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, 
 
 EMITTED: dict[str, Callable[..., None]] = {
     "amx": _tiled("tdpbusd"), "vnni512": _by_words(16, 8), "vnni256": _by_words(8, 2),
-    "dotprod": _by_words(4, 2, _sdot, signed=True), "plain": _plainly, "amx of bfloat16": _tiled("tdpbf16ps")
+    "dotprod": _by_words(4, 2, _sdot, signed=True), "plain": _plainly,
 }  # fmt: skip
+EMITTED_ROUGHLY: dict[str, Callable[..., None]] = {
+    "amx": _tiled("tdpbf16ps"), "avx512": _by_words(16, 8, _pairs, kind=FLOAT), "avx2": _by_words(8, 4, _pairs, kind=FLOAT, across=16),
+    "neon": _by_words(4, 4, _pairs, kind=FLOAT, across=16), "sse": _by_words(4, 4, _pairs, kind=FLOAT, across=8),
+}  # fmt: skip
+"""Of bfloat16."""
 
 
-def product_in(form: str) -> Any:
+def product_in(emit: Callable[..., None]) -> Any:
     """The product in a form: a function for compiled loops, of addresses.
 
-    It sums up 64 · `depth` bytes of 32 rows, that lie `stride` bytes apart from `a` on, by weights that `packed` laid out, and writes (32, 32) sums to `out`.
+    It sums up 64 · `depth` bytes, or half as many numbers of bfloat16, of 32 rows, that lie `stride` bytes apart from `a` on, by weights that `packed` laid out, and writes (32, 32) sums to `out`.
     """
 
     @written
     def product(_, a, stride, weight, depth, out):
-        return emitted(lambda lanes, *arguments: EMITTED[form](lanes.builder, *arguments), *[AT] * 5)
+        return emitted(lambda lanes, *arguments: emit(lanes.builder, *arguments), *[AT] * 5)
 
     return product
 
 
-product, rough_product = product_in(FORM), product_in("amx of bfloat16")
+product, rough_product = product_in(EMITTED[FORM]), product_in(EMITTED_ROUGHLY[ROUGH])
 
 
 @written

@@ -1,4 +1,4 @@
-"""Networks whose results need not be exact, the encoder's and the enhancer's, in bfloat16: as `layers`, by products of AMX.
+"""Networks whose results need not be exact, the encoder's and the enhancer's, in bfloat16: as `layers`.
 
 Streams are floats (n, C), with channels padded to a multiple of 32; what products sum up are numbers of bfloat16, in
 unsigned integers of 16 bits, with channels padded to a multiple of 32 as well. A layer is its weights as
