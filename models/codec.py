@@ -9,12 +9,14 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from models import replay
+from models import bridge, replay
 from models.arrays import Array
 from models.blocks import Block
-from models.bridge import each, pictures, tensor
+from models.bridge import arrays, each, pictures, rates, tensor
 from models.compiled.codec import Codec as CompiledCodec
 from models.compiled.codec import is_compiled, most_symbols
+from models.compiled.enhancer import REACH
+from models.compiled.enhancer import Enhancer as CompiledEnhancer
 from models.compiled.pictures import features, warp
 from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Exact, ExactLayer, Narrow, RateTable, integers, layers
@@ -29,7 +31,7 @@ from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
 from models.refinement import Refinement
 from models.plan import QUICK
-from models.search import Pricing, References, Search
+from models.search import Pricing, Search
 from models.stages import staged
 from models.steps import CodedStep
 from models.vectors import REFERENCES, still
@@ -77,11 +79,6 @@ def is_normative(name: str) -> bool:
     return network != "enhancer" and not encoder_only
 
 
-def alignment(references: int | References) -> Search:
-    """What finds the motion from a decoded picture to the next one, for the enhancer."""
-    return Search(32, QUICK, references)
-
-
 class Codec(nn.Module):
     """All networks of one preset."""
 
@@ -92,8 +89,9 @@ class Codec(nn.Module):
         self.inter = Inter(preset)
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
-        self.align = alignment(1)
+        self.align = Search(REACH, QUICK, 1)  # from a decoded picture to the next one
         self.compiled: CompiledCodec | None = None
+        self.enhancing: CompiledEnhancer | None = None
         initialise_intra(self.intra)
         initialise_inter(self.inter)
 
@@ -135,7 +133,8 @@ class Codec(nn.Module):
             if isinstance(layer, RateTable) or (is_normative(name) and not on_bytes):
                 layer.prepare()
         if on_bytes:
-            self._prepare_roughly((name, layer) for name, layer in layers(self, Narrow) if not is_normative(name))
+            self.enhancing = CompiledEnhancer({f"enhancer.{name}": p.detach().numpy() for name, p in self.enhancer.named_parameters()}, self.preset)
+            self._prepare_roughly((name, layer) for name, layer in layers(self, Narrow) if not is_normative(name) and not name.startswith("enhancer."))
 
     def _prepare_roughly(self, some: Iterable[tuple[str, Narrow]]) -> None:
         """Get layers, which need not be exact, ready for compiled loops, and blocks that are made of them."""
@@ -184,14 +183,17 @@ class Codec(nn.Module):
         return Trained(state.after(planes.detach().rounded(), context, vectors), planes, bits, motion_bits)
 
     @staged("enhancement")
-    def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor, align: Search | None = None) -> Planes:
-        """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded. `align` is an `alignment`."""
-        return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate, align), rate, following_rate)
+    def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor) -> Planes:
+        """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
+        if self.enhancing and not torch.is_grad_enabled():
+            given = pictures(state.picture), arrays(state.context), pictures(following), rates(rate), rates(following_rate)
+            return bridge.to_planes([self.enhancing(*sample) for sample in zip(*given)])
+        return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate), rate, following_rate)
 
     @torch.no_grad()
-    def moved(self, following: Planes, picture: Planes, rate: Tensor, align: Search | None = None) -> Planes:
+    def moved(self, following: Planes, picture: Planes, rate: Tensor) -> Planes:
         """A decoded picture moved to where the content of the one before is, as a decoder can find out for itself; not rounded."""
-        vectors = (align or self.align)(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
+        vectors = self.align(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
         return compensate([following], vectors)
 
     # Coding. Encoder and decoder run the same functions on the same numbers.

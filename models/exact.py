@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.arrays import Array
-from models.backends import Float32, Rough, Sums
+from models.backends import Float32, Sums
+from models.bridge import each, tensor
+from models.compiled.rough import Rough, fits
 from models.integers import (
     ACTIVATION, COARSEST, EXACT_SUM, FINEST, KNOT, KNOTS, MANTISSAS, OCTAVE, STREAM_BITS, STREAM_LIMIT, TABLE_BITS, WEIGHT, WIDE_WEIGHT, RangeError,
 )  # fmt: skip
-from models.kernels.lanes import LANES
 from models.presets import RATES
 
 OCTAVES = range(-10, 9)
@@ -201,7 +202,7 @@ class Narrow(Convolution):
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """In float, or exactly: float32 multiples of 2^-fraction; prepared layers hand on what their reader sums up. Inputs may come in parts that lie side by side."""
         if self.rough and self.groups == 1 and not self.exact and not torch.is_grad_enabled():
-            return self.rough((x, *others))
+            return tensor(each(self.rough, (x, *others)))
         if others:
             x = torch.cat([x, *others], 1)
         if not self.exact:
@@ -238,8 +239,8 @@ class Narrow(Convolution):
 
     def prepare_roughly(self) -> None:
         """Get the float form ready for use without gradients, when parameters change no more."""
-        if len(self.reads) % LANES == 0:
-            self.rough = Rough(self.weight, self.bias, self.relu, self.stride, self.groups)
+        if fits(len(self.reads)):
+            self.rough = Rough(self.weight.detach().numpy(), self.bias.detach().numpy(), self.relu, self.stride, self.groups)
 
     @torch.no_grad()
     def sums(self) -> Sums:

@@ -2,32 +2,20 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import bridge
 from models.blocks import Stack
-from models.bridge import arrays
+from models.compiled.enhancer import CHANGE_LIMIT, CHROMA_RING, LUMA_RING
 from models.exact import Narrow, RateGain
 from models.fusion import fused
-from models.compiled import pictures as loops
 from models.picture import Planes, to_features, to_planes
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 from models.replay import recorded
 
-LUMA_RING = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
-CHROMA_RING = LUMA_RING[:4]
-"""Neighbours of a sample that a kernel weighs, rows down and columns to the right; each stands for the one opposite as well."""
-
-RINGS = tuple(np.array(ring) for ring in (LUMA_RING, CHROMA_RING, CHROMA_RING))
-
 REACH = 2
-"""The largest of them."""
-
-CHANGE_LIMIT = 1 / 8
-"""Of what the next picture differs by, no more than this is believed: 32 grey levels."""
+"""The largest distance of a sample that a kernel weighs."""
 
 
 class ContextFilter(nn.Module):
@@ -72,26 +60,8 @@ class Enhancer(nn.Module):
             following: the next picture, moved to where this one's content is.
             rate, following_rate: rate points of the picture and of the next one, (B,): which of them is the better.
         """
-        if self.enter.rough is not None and not torch.is_grad_enabled() and len(rate) == 1:
-            return self._in_loops(picture, context, following, rate, following_rate)
         y, u, v = self._planes(picture.y, picture.u, picture.v, context, following.y, following.u, following.v, rate, following_rate)
         return Planes(y, u, v)
-
-    def _in_loops(self, picture: Planes, context: Tensor, following: Planes, rate: Tensor, following_rate: Tensor) -> Planes:
-        """`forward` of one sample, in compiled loops."""
-        features, ahead = (bridge.tensor([loops.features(bridge.pictures(planes)[0])]) for planes in (picture, following))
-        x, change = self._seen(features, ahead, context, rate, following_rate)
-        limits = self.limit.line(rate).tolist()
-        parts = [arrays(part)[0] for part in (features, self.leave(x), self.trust(x), change)]
-        (given,), kernels = bridge.pictures(picture), arrays(self.kernels(x))[0]
-        return bridge.to_planes([loops.enhanced(given, parts, kernels, RINGS, float(_size(rate)), CHANGE_LIMIT, (*limits, limits[1]))])
-
-    def _seen(self, features: Tensor, ahead: Tensor, context: Tensor, rate: Tensor, following_rate: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network makes of both pictures' features and the context, and how the next picture differs."""
-        change = ahead - features
-        better = (following_rate - rate)[:, None, None, None] / 8
-        inputs = (features, context, 4 * change, 4 * change * better)
-        return self.stack(self.enter(*(tensor.to(context.dtype) for tensor in inputs)), rate), change
 
     @recorded
     def _planes(
@@ -100,9 +70,13 @@ class Enhancer(nn.Module):
         """`forward` in PyTorch, plane by plane."""
         picture, following = Planes(y, u, v), Planes(next_y, next_u, next_v)
         features = to_features(picture)
-        x, change = self._seen(features, to_features(following), context, rate, following_rate)
+        change = to_features(following) - features
+        better = (following_rate - rate)[:, None, None, None] / 8
+        inputs = (features, context, 4 * change, 4 * change * better)
+        x = self.stack(self.enter(*(tensor.to(context.dtype) for tensor in inputs)), rate)
+        size = LAMBDA_RATIO ** ((rate - RATES) / 32)  # corrections are as large as the errors: it is given, so that one rate does not learn at another's cost
         believed = self.trust(x).float() / 4 * change.clamp(-CHANGE_LIMIT, CHANGE_LIMIT)
-        moved = to_planes(features + self.leave(x).float() * _size(rate)[:, None, None, None] + believed)
+        moved = to_planes(features + self.leave(x).float() * size[:, None, None, None] + believed)
         luma, *chroma = (self.kernels(x).float() / 8).split((len(LUMA_RING), len(CHROMA_RING), len(CHROMA_RING)), 1)
         limits = self.limit.vector(rate)
         y = moved.y + smoothing(picture.y, luma, limits[:, :1], LUMA_RING)
@@ -111,11 +85,6 @@ class Enhancer(nn.Module):
             for plane, decoded, kernel in zip((moved.u, moved.v), (picture.u, picture.v), chroma)
         )
         return y, u, v
-
-
-def _size(rate: Tensor) -> Tensor:
-    """Corrections are as large as the errors: their scale is given, so that one rate does not learn at another's cost. (B,)."""
-    return LAMBDA_RATIO ** ((rate - RATES) / 32)
 
 
 @fused

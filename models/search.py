@@ -23,7 +23,7 @@ from models.kernels.windows import SLACK
 from models.matching import Matching, fill_phases
 from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
-from models.plan import RING, STEPS, THOROUGH, Plan
+from models.plan import PRICE, RING, STEPS, THOROUGH, Plan
 from models.presets import lagrangian
 from models.replay import recorded
 from models.steps import CodedStep, guessed_steps
@@ -36,9 +36,6 @@ COARSE = 4
 
 INHERITED = 3.0
 """What a block's error counts beside the bits of its vector: the frames that follow inherit it."""
-
-PRICE = 1.4
-"""What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
 OVERLAPS_BELOW = 30
 """The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""

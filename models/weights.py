@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from models.arrays import Array
     from models.codec import Codec
+    from models.compiled.enhancer import Enhancer
 
 FOLDER = Path(__file__).parent / "weights"
 
-INTEGERS = "integers."
+INTEGERS, ENHANCER = "integers.", "enhancer."
 
 
 class WeightsError(ValueError):
@@ -51,6 +52,7 @@ class DecoderModel:
     codec: CompiledCodec
     name: str
     hash: bytes  # 8 bytes
+    enhancer: Enhancer | None = None  # the out-of-loop filter
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def read(path: Path) -> Contents:
     return Contents(preset, {name: t.float() for name, t in tensors.items() if not name.startswith(INTEGERS)}, _integers(tensors))
 
 
-def _read(path: Path, framework: str, only: str = "") -> tuple[str, dict[str, Any]]:
+def _read(path: Path, framework: str, only: str | tuple[str, ...] = "") -> tuple[str, dict[str, Any]]:
     """The preset of a weights file, and its tensors whose names begin like this: PyTorch's ("pt") or NumPy's ("np")."""
     from safetensors import SafetensorError, safe_open
 
@@ -140,16 +142,28 @@ def locate(model: str) -> Path:
     return Path(model) if given else FOLDER / f"{model}.safetensors"
 
 
-def load_decoder(model: str) -> DecoderModel:
-    """What decodes with a model by name, or with one from a weights file, in compiled loops (`models.compiled.codec.is_compiled`).
+def load_decoder(model: str, enhance: bool = False) -> DecoderModel:
+    """What decodes with a model by name, or with one from a weights file, in compiled loops (`models.compiled.codec.is_compiled`); if need be with the out-of-loop filter.
 
     Raises:
         WeightsError: there is no such model, or its file is missing, damaged, or does not fit.
     """
     path = locate(model)
-    preset, tensors = _read(path, "np", INTEGERS)
+    preset, tensors = _read(path, "np", (INTEGERS, ENHANCER) if enhance else INTEGERS)
     integers = _integers(tensors)
-    return DecoderModel(_compiled(path, preset, integers), path.stem, weights_hash(integers))
+    enhancer = _enhancer(path, preset, {name: values for name, values in tensors.items() if name.startswith(ENHANCER)}) if enhance else None
+    return DecoderModel(_compiled(path, preset, integers), path.stem, weights_hash(integers), enhancer)
+
+
+def _enhancer(path: Path, preset: str, parameters: dict[str, Array]) -> Enhancer:
+    from models.compiled.enhancer import Enhancer
+
+    if not all(np.isfinite(values).all() for values in parameters.values()):
+        raise _infinite(path)
+    try:
+        return Enhancer(parameters, PRESETS[preset])
+    except Misfit:
+        raise _misfit(path, preset) from None
 
 
 def _compiled(path: Path, preset: str, integers: dict[str, Array]) -> CompiledCodec:
@@ -163,6 +177,10 @@ def _compiled(path: Path, preset: str, integers: dict[str, Array]) -> CompiledCo
 
 def _misfit(path: Path, preset: str) -> WeightsError:
     return WeightsError(f"{path}: the weights do not fit the preset {preset} of this version; train or fetch new ones")
+
+
+def _infinite(path: Path) -> WeightsError:
+    return WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
 
 
 def load(model: str, device: torch.device | str = "cpu") -> Model:
@@ -186,7 +204,7 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
     if {name for name, _ in codec.named_parameters()} != contents.parameters.keys():
         raise _misfit(path, contents.preset)
     if not all(torch.isfinite(tensor).all() for tensor in contents.parameters.values()):
-        raise WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
+        raise _infinite(path)
     restore(codec, contents.integers)
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     codec.exact = True

@@ -126,9 +126,11 @@ class Decoder:
 def _networks(model: Model | DecoderModel, enhance: bool) -> Any:
     """What decodes with a model: compiled loops, where there are any and that is all; states are theirs to know."""
     if isinstance(model, DecoderModel):
-        return InLoops(model.codec)
-    if model.codec.compiled and not enhance:
-        return InLoops(model.codec.compiled)
+        if enhance and model.enhancer is None:
+            raise NvcError(f"the model {model.name} was loaded without its out-of-loop filter; load it with enhance=True")
+        return InLoops(model.codec, model.enhancer)
+    if model.codec.compiled:
+        return InLoops(model.codec.compiled, model.codec.enhancing)
     from nvc_cli.tensors import InTorch
 
     return InTorch(model.codec, next(model.codec.parameters()).device)

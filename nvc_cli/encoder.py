@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from models.codec import State, alignment
+from models.codec import State
 from models.cycle import KEYFRAME, rate_point
 from models.entropy import SymbolEncoder
 from models.kernels.threads import beside
@@ -102,7 +102,6 @@ class Encoder:
         effort = EFFORTS[effort] if isinstance(effort, str) else effort
         self.keyint, self.decision = keyint, effort.decision if decision is None else decision
         self.search = Search(effort.reach, effort.plan, effort.references)
-        self.align = alignment(self.search.references)
         self.lookout = Lookout() if scenecut or self.control else None
         self.scenecut, self.effort = scenecut, effort
         self.waiting: list[tuple[Frame, Planes]] = []  # frames and their sources, until it is known how good their keyframe is to be
@@ -273,7 +272,7 @@ class Encoder:
 
     def _enhancer_helps(self, coded: _Coded, following: Planes, rate: int) -> bool:
         """Whether it brings a picture closer to its source; `rate` is that of the following one."""
-        better = self.codec.enhance(coded.state, self._tensor(coded.rate), following, self._tensor(rate), self.align).rounded()
+        better = self.codec.enhance(coded.state, self._tensor(coded.rate), following, self._tensor(rate)).rounded()
         return _error(better, coded.source) < _error(coded.state.picture, coded.source)
 
     def _tensor(self, rate: int) -> Tensor:

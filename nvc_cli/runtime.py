@@ -71,7 +71,7 @@ def load_model(name: str, device: torch.device) -> Model:
 def load_decoder(name: str, device: str, threads: int | None, enhance: bool = False) -> Model | DecoderModel:
     """A model to decode with, as `load_model` takes it, on the device `auto`, `cpu` or `cuda` with so many threads.
 
-    PyTorch is loaded only where it is needed: on a GPU, for the out-of-loop filter, or where loops cannot be compiled.
+    PyTorch is loaded only where it is needed: on a GPU, or where loops cannot be compiled.
 
     Raises:
         NvcError: there is no such model or device.
@@ -80,10 +80,10 @@ def load_decoder(name: str, device: str, threads: int | None, enhance: bool = Fa
     from models.weights import load_decoder as load
 
     with _loading():
-        if enhance or device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu()):
+        if device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu()):
             return load_model(name, choose_device(device, threads))
         _prepare_process(threads)
-        return load(name)
+        return load(name, enhance)
 
 
 @contextlib.contextmanager

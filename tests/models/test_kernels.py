@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models import bridge, kernels, warp
 from models.bits import flag_bits, laplace_bits
-from models.codec import Codec
+from models.codec import Codec, State
 from models.compiled import pictures as loops
 from models.compiled import strips
 from models.entropy import SymbolEncoder, plain_payload
@@ -27,6 +27,7 @@ from models.matching import fill_phases
 from models.motion import Motion
 from models.overlap import Overlap
 from models.picture import Planes, bordered, to_features, to_planes
+from models.vectors import still
 from models.plan import QUICK, THOROUGH, Plan
 from models.search import Pricing, Search, phases, windows
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP, load
@@ -149,10 +150,10 @@ def test_what_need_not_be_exact_is_close(codecs: tuple[Codec, Codec]) -> None:
     """By bfloat16, to what float32 gives: layers of several inputs, those that halve the resolution, and stacks."""
     fast, plain = codecs
     picture, reference, context = (stream(1, 96, 18, 10, seed=seed, largest=1000) for seed in range(3))
-    both = Planes(*(plane.round() for plane in vars(noise(144, 80)).values()))
+    both, other = noise(144, 80), noise(144, 80, seed=1)
     for results in zip(*(
         (codec.inter.analyse(picture, reference, context, RATE), codec.intra.analyse(picture, RATE), codec.inter.latent.hyper(stream(1, 384, 9, 5), RATE),
-         codec.enhancer(both, context, both, RATE, RATE).y) for codec in codecs
+         codec.enhance(State((both,), context, still(context)), RATE, other, RATE + 8).y) for codec in codecs
     )):  # fmt: skip
         rough, exact = results
         assert 0 < (rough - exact).square().mean().sqrt() < 0.01 * exact.square().mean().sqrt()
