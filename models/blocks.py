@@ -1,11 +1,10 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from models.arrays import Array
 from models.bridge import each, tensor
 from models.compiled import strips
 from models.exact import Grid, Narrow, RateGain, Wide, link
@@ -39,12 +38,6 @@ class Block(nn.Module):
         parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
         rough = [layer.rough.layer for layer in parts if layer.rough]
         self.rough = strips.RoughBlock(*rough) if len(rough) == len(parts) else None
-
-    @property
-    def backward(self) -> strips.RoughBlock | None:
-        """What takes gradients back through the block, where it is ready for compiled loops."""
-        parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
-        return strips.RoughBlock(*(layer.rough.backward for layer in parts if layer.rough)) if self.rough else None
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -88,27 +81,7 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
-        if not self.grid.exact and (rough := [block.rough for block in self.blocks if block.rough]):
+        if not self.grid.exact and not torch.is_grad_enabled() and (rough := [block.rough for block in self.blocks if block.rough]):
             gains, strengths = ([table.line(point) for point in rate] for table in (self.gain, self.strength))
-            if torch.is_grad_enabled():
-                made: Tensor = _Differentiable.apply(x, gains, strengths, rough, [block.backward for block in self.blocks])
-                return made
             return tensor(each(lambda x, gain, strength: strips.rough_stack(x, gain, strength, rough), [x], gains, strengths))
         return limit.clamp(x + self.change(x, rate))
-
-
-class _Differentiable(torch.autograd.Function):
-    """A stack in compiled loops whose weights stay; gains and strengths are those of each sample."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gains: list[Array], strengths: list[Array], blocks: list[strips.RoughBlock], backward: list[strips.RoughBlock]
-    ) -> Tensor:
-        made = each(lambda x, gain, strength: strips.kept_stack(x, gain, strength, blocks), [x], gains, strengths)
-        ctx.known, ctx.blocks = ([kept for _, kept in made], gains, strengths), backward
-        return tensor([out for out, _ in made])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        made = each(lambda given, kept, gain, strength: strips.stack_gradient(given, kept, gain, strength, ctx.blocks), [gradient], *ctx.known)
-        return tensor(made), None, None, None, None

@@ -12,23 +12,26 @@ from torch import Tensor, nn
 from models import bridge, replay
 from models.arrays import Array
 from models.blocks import Block
-from models.bridge import arrays, each, pictures, rates, tensor
+from models.bridge import arrays, each, on_device, pictures, rates, tensor
+from models.compiled import synthesis
 from models.compiled.codec import Codec as CompiledCodec
 from models.compiled.codec import is_compiled, most_symbols
 from models.compiled.enhancer import REACH
 from models.compiled.enhancer import Enhancer as CompiledEnhancer
+from models.compiled.networks import Refine
 from models.compiled.pictures import features, warp
+from models.compiled.synthesis import Judge
 from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Exact, ExactLayer, Narrow, RateTable, integers, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
-from models.latent import Prior, Refine
 from models.machine import has_matrix_units
 from models.motion import Estimator, Motion
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
+from models.quality import distortion
 from models.refinement import Refinement
 from models.plan import QUICK
 from models.search import Pricing, Search
@@ -208,14 +211,12 @@ class Codec(nn.Module):
         with torch.inference_mode(False):
             copy = deepcopy(self).requires_grad_(False)
             copy.exact = False
-            if self.compiled:
-                copy._prepare_roughly(copy.normative(Narrow))
             return copy
 
     def encode_keyframe(self, picture: Planes, rate: Tensor, coder: SymbolSink, refinement: Refinement | None = None) -> State:
         """Write a keyframe; returns the decoder's state after it."""
         y = self.intra.analyse(self._features(picture), rate)
-        refine = self._refine(refinement, picture, rate, self.floating.intra.decoded) if refinement else None
+        refine = self._refine(refinement, picture, rate) if refinement else None
         return self._keyframe(self.intra.latent.encode(y, None, rate, coder, refine), rate)
 
     def decode_keyframe(self, height: int, width: int, rate: Tensor, coder: SymbolDecoder) -> State:
@@ -237,19 +238,49 @@ class Codec(nn.Module):
         reference, context = self._predict(state, rate, vectors, refresh)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(reference.device)):  # any y will do, and this one costs no more bits
             y = self.inter.analyse(self._features(picture), reference, context, rate).float()
-        refine = self._refine(refinement, picture, rate, self.floating.inter.decoded, context, reference) if refinement else None
+        refine = self._refine(refinement, picture, rate, context, reference) if refinement else None
         latent = self.inter.latent.encode(y, context, rate, coder, refine)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
 
-    def _refine(self, refinement: Refinement, picture: Planes, rate: Tensor, decoded: Callable[..., Tensor], *known: Tensor) -> Refine:
-        """What refines the symbols of a frame; `decoded` turns values in steps, and what is known beside them, into features."""
-        with torch.inference_mode(False):
-            place, given = rate.clone(), [tensor.clone() for tensor in known]
+    def _refine(self, refinement: Refinement, picture: Planes, rate: Tensor, *known: Tensor) -> Refine:
+        """What refines the symbols of a frame: a keyframe, or a P-frame of which the temporal context and the features of the warped picture are known."""
+        judge = self._judge_in_loops(picture, rate, *known) if self.compiled else self._judge(picture, rate, *known)
+        return lambda symbols, means, tables: refinement(symbols, means, tables, int(rate), picture.y.numel(), judge)
 
-        def refine(symbols: Tensor, prior: Prior) -> Tensor:
-            return refinement(symbols, prior, place, picture, lambda values: to_planes(decoded(values, *given, place).float()))
+    def _judge_in_loops(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
+        """What finds errors and their gradients."""
+        (source,), (intra, inter) = pictures(picture), self._judges
+        if not known:
+            return intra.judge(source, int(rate))
+        context, reference = (arrays(x)[0] for x in known)
+        return inter.judge(source, context, reference, int(rate))
 
-        return refine
+    @cached_property
+    def _judges(self) -> tuple[synthesis.Intra, synthesis.Inter]:
+        parameters = {name: p.detach().numpy() for name, p in self.named_parameters()}
+        return synthesis.Intra(parameters, self.preset), synthesis.Inter(parameters, self.preset)
+
+    def _judge(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
+        """The same in PyTorch."""
+        with torch.inference_mode(False):  # what comes from inference cannot take part in gradients
+            source, place, given = Planes(*(plane.clone() for plane in (picture.y, picture.u, picture.v))), rate.clone(), [x.clone() for x in known]
+        decoded: Callable[..., Tensor] = self.floating.inter.decoded if known else self.floating.intra.decoded
+
+        def judge(values: Array, multiplier: float) -> tuple[float, Callable[[], Array]]:
+            with torch.inference_mode(False), torch.enable_grad():
+                x = on_device(values[None], rate.device).permute(0, 3, 1, 2).requires_grad_()
+                with torch.autocast(rate.device.type, torch.bfloat16):
+                    error = multiplier * distortion(to_planes(decoded(x, *given, place).float()), source).sum()
+
+                def gradient() -> Array:
+                    with torch.inference_mode(False):
+                        (slopes,) = torch.autograd.grad(error, x)
+                        found: Array = arrays(slopes)[0]
+                    return found
+
+                return float(error.detach()), gradient
+
+        return judge
 
     def decode_frame(self, state: State, rate: Tensor, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
         """Read a P-frame, up to the filter."""

@@ -6,7 +6,7 @@ one go; symbols whose scale is tiny are not coded at all.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from models.bits import laplace_bits, scale_index
 from models.blocks import Block, down, up
 from models.bridge import arrays, each, host, hosts, on_device, rates, tensor
 from models.compiled import networks
-from models.compiled.networks import HYPER_ALIGN, LIMIT
+from models.compiled.networks import HYPER_ALIGN, LIMIT, Refine
 from models.entropy import SymbolDecoder, SymbolSink, integers
 from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
 from models.integers import VALUE_BITS, VALUE_LIMIT
@@ -35,10 +35,6 @@ class Prior:
 
     mean: Tensor  # (B, N, H/16, W/16)
     scale: Tensor  # (B, N, H/16, W/16), logarithm
-
-
-Refine = Callable[[Tensor, Prior], Tensor]
-"""Better symbols than the first ones."""
 
 
 def through(x: Tensor) -> Tensor:
@@ -122,12 +118,13 @@ class Latent(Compilable[networks.Latent]):
             z = self.hyper(y, rate).float().round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        if self.loops and len(y) == 1 and not refine:
-            return tensor([self.loops.write(arrays(y)[0], networks.Prior(arrays(prior.mean)[0], arrays(prior.scale)[0]), int(rate), coder)])
+        if self.loops and len(y) == 1:
+            return tensor([self.loops.write(arrays(y)[0], networks.Prior(arrays(prior.mean)[0], arrays(prior.scale)[0]), int(rate), coder, refine)])
         index = scale_index(prior.scale)
         symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
         if refine:
-            symbols = refine(symbols, prior).clamp_(-LIMIT, LIMIT)
+            better = refine(arrays(symbols)[0], arrays(prior.mean)[0], arrays(index)[0].astype(np.int32))
+            symbols = on_device(better.astype(np.float32)[None], y.device).permute(0, 3, 1, 2).clamp(-LIMIT, LIMIT)
         indexes, values = (integers(array) for array in hosts([index, symbols]))
         coded = np.flatnonzero(indexes >= SKIP)
         coder.write(values[coded], indexes[coded])

@@ -6,20 +6,14 @@ through the synthesis in floating point, and the exact prices of symbols tell wh
 together, and fewer of them if that was for the worse.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.bits import scale_index
-from models.bridge import arrays, tensor
+from models.arrays import Array
+from models.compiled.synthesis import Judge
 from models.kernels import prices
-from models.latent import Prior
-from models.picture import Planes
 from models.presets import lagrangian
-from models.quality import distortion
 from models.tables import load
 
 CURVATURE = 7.5
@@ -34,46 +28,44 @@ class Refinement:
     """How symbols are refined.
 
     Args:
-        tries: how often changes are made and judged.
+        tries: how often they are judged.
         weight: what the error counts beside λ, since frames that follow inherit it.
+        blind: the last changes are made without being judged.
     """
 
     tries: int
     weight: float = 1.25
+    blind: bool = False
 
-    def __call__(self, symbols: Tensor, prior: Prior, rate: Tensor, picture: Planes, synthesise: Callable[[Tensor], Planes]) -> Tensor:
-        """Better symbols (1, N, H/16, W/16).
+    def __call__(self, symbols: Array, means: Array, tables: Array, rate: int, samples: int, judge: Judge) -> Array:
+        """Better symbols (H/16, W/16, N).
 
         Args:
             symbols: integers to begin with.
-            prior: what both sides know of them.
-            rate: rate point, (1,).
-            picture: source.
-            synthesise: the picture that values in units of quantisation steps, which are the symbols and their means, decode to, in floating point.
+            means: what both sides know of them.
+            tables: the tables that they are coded with, int32.
+            rate: rate point.
+            samples: of luma.
+            judge: the error of what values in steps of quantisation, which are the symbols and their means, decode to.
         """
-        means, tables = arrays(prior.mean.cpu()), arrays(scale_index(prior.scale).cpu()).ravel().astype(np.int32)
-        best = arrays(symbols.cpu()).ravel().astype(np.int32)
+        best, tables = symbols.astype(np.int32).ravel(), tables.ravel()
         costs, price = load().costs, (load().begins, load().reaches)
-        multiplier = self.weight * lagrangian(float(rate)) * picture.y.numel()
+        multiplier = self.weight * lagrangian(float(rate)) * samples
         least, part, trial = float("inf"), AT_ONCE, best
         gains, moves = np.zeros(len(best), np.float32), np.zeros_like(best)
-        with torch.inference_mode(False), torch.enable_grad():  # what comes from inference cannot take part in gradients
-            source = Planes(picture.y.clone(), picture.u.clone(), picture.v.clone())
-            for _ in range(self.tries):
-                values = tensor(list(trial.reshape(means.shape).astype(np.float32) + means)).to(symbols.device).requires_grad_()
-                with torch.autocast(values.device.type, torch.bfloat16):
-                    error = multiplier * distortion(synthesise(values), source).sum()
-                cost = float(error.detach()) + prices.total(trial, tables, costs, *price)
-                if cost < least:
-                    (gradient,) = torch.autograd.grad(error, values)
-                    least, best = cost, trial
-                    slopes = arrays(gradient.cpu()).ravel()
+        for more in reversed(range(self.tries)):
+            error, gradient = judge(trial.reshape(means.shape).astype(np.float32) + means, multiplier)
+            cost = error + prices.total(trial, tables, costs, *price)
+            if cost < least:
+                least, best = cost, trial
+                if more or self.blind:
+                    slopes = np.ascontiguousarray(gradient()).ravel()
                     prices.changes(best, tables, slopes, np.float32(CURVATURE * self.weight), costs, *price, gains, moves)
-                else:
-                    part /= 2
-                better = gains[gains > 0]
-                count = int(part * len(better))
-                if not count:
-                    break
-                trial = best + moves * (gains >= np.partition(better, -count)[-count])
-        return tensor(list(best.reshape(means.shape).astype(np.float32))).to(symbols.device)
+            else:
+                part /= 2
+            better = gains[gains > 0]
+            count = int(part * len(better))
+            if not count:
+                break
+            trial = best + moves * (gains >= np.partition(better, -count)[-count])
+        return (trial if self.blind else best).reshape(means.shape)

@@ -28,7 +28,7 @@ class Effort:
 
 EFFORTS = {
     "fast": Effort(older=1, reach=32, plan=HASTY, decision=True, trust=255),
-    "medium": Effort(trial=Trial(frames=1 + len(CYCLE))),
+    "medium": Effort(refinement=Refinement(1, blind=True), trial=Trial(frames=1 + len(CYCLE))),
     "slow": Effort(plan=DEEP, refinement=Refinement(8), trial=Trial()),
     "placebo": Effort(plan=replace(DEEP, overlaps=4), refinement=Refinement(16), trial=Trial()),
 }

@@ -153,7 +153,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
     for name, function in {
         "is_available": lambda: True, "Stream": _Stream, "current_stream": lambda device=None: _Stream(), "synchronize": lambda device=None: None,
         "stream": lambda stream: contextlib.nullcontext(), "empty_cache": lambda: None, "CUDAGraph": Graph, "graph": gpu.graph,
-        "graph_pool_handle": lambda: (0, 0), "is_current_stream_capturing": lambda: gpu.capturing is not None,
+        "graph_pool_handle": lambda: (0, 0), "is_bf16_supported": lambda *args: True, "is_current_stream_capturing": lambda: gpu.capturing is not None,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, function)
     lifts, overwrites = torch._C._only_lift_cpu_tensors(), torch.__future__.get_overwrite_module_params_on_conversion()

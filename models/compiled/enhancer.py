@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.arrays import Array
-from models.compiled import pictures, strips
+from models.compiled import pictures
 from models.compiled.networks import Constant
 from models.compiled.pictures import Picture
-from models.compiled.rough import Rough
-from models.integers import KNOTS, Misfit
+from models.compiled.rough import Parameters, Stack
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
 from models.matching import Matching, fill_phases
@@ -31,45 +30,6 @@ REACH = 32
 """Luma samples that the motion search looks around."""
 
 
-class Parameters:
-    """The parameters of layers, by name.
-
-    Raises:
-        Misfit: one that is asked for is not there, or of another shape.
-    """
-
-    def __init__(self, values: Mapping[str, Array]):
-        self.values = values
-
-    def take(self, name: str, *shape: int) -> Array:
-        """Those of one name, in float32."""
-        value = self.values.get(name)
-        if value is None or value.shape != shape:
-            raise Misfit(f"{name} is missing, or of another shape")
-        return value.astype(np.float32)
-
-    def layer(self, name: str, inputs: int, outputs: int, size: int = 1, groups: int = 1, relu: bool = False) -> Rough:
-        """A convolution."""
-        return Rough(self.take(f"{name}.weight", outputs, inputs // groups, size, size), self.take(f"{name}.bias", outputs), relu, 1, groups)
-
-    def gains(self, name: str, channels: int) -> Array:
-        """Gains at all rate points (64, C); see `models.exact.RateGain`."""
-        knots, rate = self.take(f"{name}.knots", KNOTS, channels), np.arange(RATES)
-        low = np.minimum(rate // 8, KNOTS - 2)
-        part = (rate / 8 - low).astype(np.float32)[:, None]
-        return np.exp(knots[low] * (1 - part) + knots[low + 1] * part)
-
-    def block(self, name: str, channels: int) -> strips.RoughBlock:
-        """`models.blocks.Block`."""
-        half = channels // 2
-        parts = (
-            self.layer(f"{name}.narrow", channels, half), self.layer(f"{name}.spatial", half, half, 3, half, relu=True),
-            self.layer(f"{name}.widen", half, channels), self.layer(f"{name}.expand", channels, 2 * channels),
-            self.layer(f"{name}.contract", 2 * channels, channels, relu=True),
-        )  # fmt: skip
-        return strips.RoughBlock(*(part.layer for part in parts))
-
-
 class Enhancer(Constant):
     """F_out.
 
@@ -83,8 +43,7 @@ class Enhancer(Constant):
     def __init__(self, parameters: Mapping[str, Array], preset: Preset):
         given, width = Parameters(parameters), preset.enhancer
         self.enter = given.layer("enhancer.enter", 3 * PICTURE + preset.context, width)
-        self.gain, self.strength = (given.gains(f"enhancer.stack.{name}", width) for name in ("gain", "strength"))
-        self.blocks = [given.block(f"enhancer.stack.body.{k}", width) for k in range(preset.enhancer_blocks)]
+        self.stack = Stack(given, "enhancer.stack", width, preset.enhancer_blocks)
         self.leave, self.trust = (given.layer(f"enhancer.{name}", width, PICTURE) for name in ("leave", "trust"))
         self.kernels = given.layer("enhancer.kernels", width, sum(map(len, RINGS)))
         self.limit = given.gains("enhancer.limit", 2)
@@ -95,8 +54,7 @@ class Enhancer(Constant):
         features, change = pictures.features(picture), pictures.features(moved(following, picture, rate))
         change -= features
         better = np.float32((following_rate - rate) / 8)
-        x = self.enter(features, context, 4 * change, 4 * change * better)
-        x = strips.rough_stack(x, self.gain[rate], self.strength[rate], self.blocks)
+        x = self.stack(self.enter(features, context, 4 * change, 4 * change * better), rate)
         luma, chroma = map(float, self.limit[rate])
         size = LAMBDA_RATIO ** ((rate - RATES) / 32)  # corrections are as large as the errors
         return pictures.enhanced(picture, (features, self.leave(x), self.trust(x), change), self.kernels(x), RINGS, size, CHANGE_LIMIT, (luma, chroma, chroma))

@@ -1,6 +1,6 @@
 """The networks of a decoder, from their integers; in PyTorch they are in `models/latent.py`, `intra.py`, `inter.py` and `motion.py`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,9 +18,12 @@ from models.presets import PICTURE, RATES, Preset
 from models.pyramid import LEVELS, order
 from models.stages import staged
 from models.steps import MOST_SYMBOLS, CodedStep, Estimate
-from models.tables import FIRST, SCALES, STEP
+from models.tables import FIRST, SCALES, SKIP, STEP
 
 Same = TypeVar("Same")
+
+Refine = Callable[[Array, Array, Array], Array]
+"""Symbols (H/16, W/16, N), their means, and the tables that they are coded with -> better symbols."""
 
 HYPER_ALIGN = 4
 """z lies on a grid four times coarser than y's."""
@@ -39,6 +42,12 @@ VALUE = VALUE_LIMIT * 2.0**-VALUE_BITS
 def clamped(x: Array, largest: float) -> Array:
     """Within ±largest."""
     return x.clip(np.float32(-largest), np.float32(largest))
+
+
+def table_of(scale: Array) -> Array:
+    """The table of frequencies that a logarithm of a scale stands for, int32; see `models.bits.scale_index`."""
+    table: Array = ((scale - FIRST) / STEP).round().clip(0, SCALES - 1).astype(np.int32)
+    return table
 
 
 def shuffled(x: Array) -> Array:
@@ -125,7 +134,7 @@ class Latent(Constant):
         Raises:
             ValueError: there are more symbols than a frame can have, or more or less than these.
         """
-        table = ((5 * self.hyper_scale(rate) - FIRST) / STEP).round().clip(0, SCALES - 1).astype(np.int32)
+        table = table_of(5 * self.hyper_scale(rate))
         shape = len(table), -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)
         z = coder.take(table.repeat(shape[1] * shape[2]).reshape(shape)).astype(np.float32)  # channel by channel
         latent = self.read(self.prior(np.ascontiguousarray(z.transpose(1, 2, 0)), context, rate, height, width), rate, coder)
@@ -140,8 +149,13 @@ class Latent(Constant):
             raise ValueError(TOO_MANY)
         return latent
 
-    def write(self, y: Array, prior: Prior, rate: int, coder: SymbolSink) -> Array:
-        """Write y (H/16, W/16, N); returns ŷ."""
+    def write(self, y: Array, prior: Prior, rate: int, coder: SymbolSink, refine: Refine | None = None) -> Array:
+        """Write y (H/16, W/16, N), its symbols refined if need be; returns ŷ."""
+        if refine:
+            tables, step = table_of(prior.scale), self.step(rate)
+            nearest = np.subtract(y * step, prior.mean).round()
+            first = np.where(tables >= SKIP, clamped(nearest, LIMIT), np.float32(0))
+            y = (clamped(refine(first, prior.mean, tables).astype(np.float32), LIMIT) + prior.mean) / step  # what rounds to these symbols
         latent, (symbols, indexes) = np.empty_like(y), (np.empty(y.size, np.int32) for _ in range(2))
         given = strips.rows(y), strips.rows(prior.mean), strips.rows(prior.scale), self.step(rate), self.unstep(rate)
         count = coding.latent_symbols(*given, VALUE, LIMIT, symbols, indexes, strips.rows(latent))
