@@ -2,11 +2,8 @@
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from models.bridge import each, tensor
-from models.compiled import strips
 from models.exact import Grid, Narrow, RateGain, Wide, link
 from models.fusion import fused
 
@@ -23,7 +20,6 @@ class Block(nn.Module):
         self.expand = Narrow(channels, 2 * channels)
         self.contract = Narrow(2 * channels, channels, relu=True)
         self.grid = Grid()
-        self.rough: strips.RoughBlock | None = None
         for branch in (self.widen, self.contract):  # the identity at first
             nn.init.zeros_(branch.weight)
             nn.init.zeros_(branch.bias)
@@ -32,12 +28,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         x = self.grid.add(x, self.widen(self.spatial(self.narrow(x))))
         return self.grid.add(x, self.contract(self.expand(x)))
-
-    def prepare_roughly(self) -> None:
-        """Get the block ready for compiled loops, when its layers are."""
-        parts = self.narrow, self.spatial, self.widen, self.expand, self.contract
-        rough = [layer.rough.layer for layer in parts if layer.rough]
-        self.rough = strips.RoughBlock(*rough) if len(rough) == len(parts) else None
 
     def link(self) -> None:
         """Let prepared layers hand over integers without rescaling them in between."""
@@ -81,7 +71,4 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, rate: Tensor, limit: Grid | None = None) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         """The largest result is that of `limit`, or of any stream tensor."""
         limit = limit or self.grid
-        if not self.grid.exact and not torch.is_grad_enabled() and (rough := [block.rough for block in self.blocks if block.rough]):
-            gains, strengths = ([table.line(point) for point in rate] for table in (self.gain, self.strength))
-            return tensor(each(lambda x, gain, strength: strips.rough_stack(x, gain, strength, rough), [x], gains, strengths))
         return limit.clamp(x + self.change(x, rate))

@@ -1,6 +1,6 @@
 """The codec: what one frame turns into, and what is remembered of it for the next."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,16 +13,17 @@ from models import bridge, replay
 from models.arrays import Array
 from models.blocks import Block
 from models.bridge import arrays, each, on_device, pictures, rates, tensor
-from models.compiled import synthesis
+from models.compiled import analysis, synthesis
 from models.compiled.codec import Codec as CompiledCodec
 from models.compiled.codec import is_compiled, most_symbols
 from models.compiled.enhancer import REACH
 from models.compiled.enhancer import Enhancer as CompiledEnhancer
 from models.compiled.networks import Refine
 from models.compiled.pictures import features, warp
+from models.compiled.rough import Parameters
 from models.compiled.synthesis import Judge
 from models.entropy import SymbolDecoder, SymbolSink
-from models.exact import Exact, ExactLayer, Narrow, RateTable, integers, layers
+from models.exact import Exact, ExactLayer, RateTable, integers, layers
 from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
@@ -136,16 +137,14 @@ class Codec(nn.Module):
             if isinstance(layer, RateTable) or (is_normative(name) and not on_bytes):
                 layer.prepare()
         if on_bytes:
-            self.enhancing = CompiledEnhancer({f"enhancer.{name}": p.detach().numpy() for name, p in self.enhancer.named_parameters()}, self.preset)
-            self._prepare_roughly((name, layer) for name, layer in layers(self, Narrow) if not is_normative(name) and not name.startswith("enhancer."))
+            given = self._given()
+            self.enhancing = CompiledEnhancer(given, self.preset)
+            self.intra.analysis, self.inter.analysis = analysis.Intra(given, self.preset), analysis.Inter(given, self.preset)
+            self.intra.latent.analysis, self.inter.latent.analysis = (analysis.Hyper(given, f"{name}.latent", self.preset) for name in ("intra", "inter"))
 
-    def _prepare_roughly(self, some: Iterable[tuple[str, Narrow]]) -> None:
-        """Get layers, which need not be exact, ready for compiled loops, and blocks that are made of them."""
-        for _, layer in some:
-            layer.prepare_roughly()
-        for module in self.modules():
-            if isinstance(module, Block):
-                module.prepare_roughly()
+    def _given(self) -> Parameters:
+        """What is not exact is made of these."""
+        return Parameters({name: p.detach().numpy() for name, p in self.named_parameters()})
 
     def arrays(self) -> dict[str, Array]:
         """All integers that a decoder computes with, by layer and name."""
@@ -257,8 +256,8 @@ class Codec(nn.Module):
 
     @cached_property
     def _judges(self) -> tuple[synthesis.Intra, synthesis.Inter]:
-        parameters = {name: p.detach().numpy() for name, p in self.named_parameters()}
-        return synthesis.Intra(parameters, self.preset), synthesis.Inter(parameters, self.preset)
+        given = self._given()
+        return synthesis.Intra(given, self.preset), synthesis.Inter(given, self.preset)
 
     def _judge(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
         """The same in PyTorch."""

@@ -25,10 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.arrays import Array
 from models.backends import Float32, Sums
-from models.bridge import each, tensor
-from models.compiled.rough import Rough, fits
 from models.integers import (
     ACTIVATION, COARSEST, EXACT_SUM, FINEST, KNOT, KNOTS, MANTISSAS, OCTAVE, STREAM_BITS, STREAM_LIMIT, TABLE_BITS, WEIGHT, WIDE_WEIGHT, RangeError,
 )  # fmt: skip
@@ -194,15 +191,12 @@ class Narrow(Convolution):
         self.step = 8 if relu else 7  # bits of the largest activation
         self.register_buffer("reads", torch.zeros(inputs, dtype=torch.int8))  # inputs are read as multiples of 2^reads
         self.prepared: Float32 | None = None
-        self.rough: Rough | None = None
         self.seen: Tensor | None = None  # moments of the inputs by octave, while they are observed
         self.reader: tuple[Narrow, ...] = ()  # the layer that alone reads the results, if there is one
         self.fed = False  # whether inputs come prepared from a layer before it
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """In float, or exactly: float32 multiples of 2^-fraction; prepared layers hand on what their reader sums up. Inputs may come in parts that lie side by side."""
-        if self.rough and self.groups == 1 and not self.exact and not torch.is_grad_enabled():
-            return tensor(each(self.rough, (x, *others)))
         if others:
             x = torch.cat([x, *others], 1)
         if not self.exact:
@@ -236,11 +230,6 @@ class Narrow(Convolution):
             reader.fed = bool((linked.reach() < EXACT_SUM).all())
             sums = linked if reader.fed else sums
         self.prepared = Float32(sums)
-
-    def prepare_roughly(self) -> None:
-        """Get the float form ready for use without gradients, when parameters change no more."""
-        if fits(len(self.reads)):
-            self.rough = Rough(self.weight.detach().numpy(), self.bias.detach().numpy(), self.relu, self.stride, self.groups)
 
     @torch.no_grad()
     def sums(self) -> Sums:
@@ -384,19 +373,11 @@ class RateTable(Exact):
         line = torch.linspace(first, last, KNOTS)
         self.knots = nn.Parameter(line[:, None].repeat(1, channels))
         self.prepared: Tensor | None = None  # (64, C, 1, 1)
-        self._lines: Array | None = None
 
     @torch.no_grad()
     def prepare(self) -> None:
         """Compute the vectors of all rate points once and for all."""
-        self.prepared, self._lines = self._vector(torch.arange(RATES, device=self.knots.device)), None
-
-    def line(self, rate: Tensor) -> Array:
-        """The prepared vector of one rate point (1,), for compiled loops: (C,)."""
-        if self._lines is None:
-            self._lines = cast(Tensor, self.prepared).reshape(RATES, -1).numpy()
-        line: Array = self._lines[int(rate)]
-        return line
+        self.prepared = self._vector(torch.arange(RATES, device=self.knots.device))
 
     def vector(self, rate: Tensor) -> Tensor:
         """(B,) -> (B, C, 1, 1)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models import bridge
 from models.blocks import Stack, down, up
 from models.bridge import each, rates, tensor
-from models.compiled import networks
+from models.compiled import analysis, networks
 from models.exact import Compilable, Grid, Narrow, Wide
 from models.filters import ContextFilter
 from models.integers import CONTEXT_LIMIT
@@ -46,6 +46,7 @@ class Inter(Compilable[networks.Inter]):
         self.release = Narrow(c, PICTURE)
         self.part, self.grid = Grid(8, 256), Grid()
         nn.init.constant_(self.release.bias, 0.05)
+        self.analysis: analysis.Inter | None = None  # in compiled loops
 
     def remembered(self, reference: Tensor) -> Tensor:
         """Warped picture (B, 96, H/8, W/8) -> what stands for a context that is not known (B, C, H/8, W/8)."""
@@ -66,6 +67,8 @@ class Inter(Compilable[networks.Inter]):
     @recorded
     def analyse(self, picture: Tensor, reference: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """The picture given its prediction -> y (B, N, H/16, W/16)."""
+        if self.loops and self.analysis:
+            return tensor(each(self.analysis, (picture, reference, context), rates(rate)))
         x = self.join(picture.to(context.dtype), reference.to(context.dtype), context)
         return self.to_latent(self.encoder(x, rate), (picture - reference).to(x.dtype))
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from models import bridge
 from models.blocks import Stack, down, up
 from models.bridge import each, rates, tensor
-from models.compiled import networks
+from models.compiled import analysis, networks
 from models.exact import Compilable, Grid, Narrow, Wide
 from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
@@ -31,11 +31,14 @@ class Intra(Compilable[networks.Intra]):
         self.hold = Grid(limit=CONTEXT_LIMIT)
         self.head = Stack(preset.context, 1)
         self.leave, self.grid = Wide(preset.context, PICTURE), Grid()
+        self.analysis: analysis.Intra | None = None  # in compiled loops
 
     @staged("keyframe network")
     @recorded
     def analyse(self, picture: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8) -> y (B, N, H/16, W/16)."""
+        if self.loops and self.analysis:
+            return tensor(each(self.analysis, [picture], rates(rate)))
         x = self.encoder(self.enter(picture), rate)
         return self.to_latent(x, picture.to(x.dtype))
 

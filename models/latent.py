@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models.bits import laplace_bits, scale_index
 from models.blocks import Block, down, up
 from models.bridge import arrays, each, host, hosts, on_device, rates, tensor
-from models.compiled import networks
+from models.compiled import analysis, networks
 from models.compiled.networks import HYPER_ALIGN, LIMIT, Refine
 from models.entropy import SymbolDecoder, SymbolSink, integers
 from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
@@ -69,12 +69,15 @@ class Latent(Compilable[networks.Latent]):
         self.parameters_out = Narrow(width, 2 * n)
         self.scale_offset = RateTable(n)
         self.grid, self.value = Grid(), Grid(VALUE_BITS, VALUE_LIMIT)
+        self.analysis: analysis.Hyper | None = None  # in compiled loops
 
     @staged("prior")
     @recorded
     def hyper(self, y: Tensor, rate: Tensor) -> Tensor:
         """z before quantisation: (B, N, H/16, W/16) -> (B, Z, H/64, W/64), sizes rounded up."""
         height, width = y.shape[-2:]
+        if self.loops and self.analysis:
+            return tensor(each(self.analysis, [y], rates(rate)))
         y = F.pad(y, (0, -width % HYPER_ALIGN, 0, -height % HYPER_ALIGN), mode="replicate")
         return self.hyper_encoder(self.hyper_gain(y, rate)).float()
 

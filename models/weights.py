@@ -157,11 +157,12 @@ def load_decoder(model: str, enhance: bool = False) -> DecoderModel:
 
 def _enhancer(path: Path, preset: str, parameters: dict[str, Array]) -> Enhancer:
     from models.compiled.enhancer import Enhancer
+    from models.compiled.rough import Parameters
 
     if not all(np.isfinite(values).all() for values in parameters.values()):
         raise _infinite(path)
     try:
-        return Enhancer(parameters, PRESETS[preset])
+        return Enhancer(Parameters(parameters), PRESETS[preset])
     except Misfit:
         raise _misfit(path, preset) from None
 

@@ -1,7 +1,5 @@
 """The out-of-loop filter F_out from its parameters, with the motion search that it needs; in PyTorch it is `models.filters.Enhancer`. Not normative."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from models.arrays import Array
@@ -33,15 +31,12 @@ REACH = 32
 class Enhancer(Constant):
     """F_out.
 
-    Args:
-        parameters: by name, as a file of weights has them, in floating point.
-
     Raises:
-        Misfit: they are not of such a network.
+        Misfit: the parameters are not of such a network.
     """
 
-    def __init__(self, parameters: Mapping[str, Array], preset: Preset):
-        given, width = Parameters(parameters), preset.enhancer
+    def __init__(self, given: Parameters, preset: Preset):
+        width = preset.enhancer
         self.enter = given.layer("enhancer.enter", 3 * PICTURE + preset.context, width)
         self.stack = Stack(given, "enhancer.stack", width, preset.enhancer_blocks)
         self.leave, self.trust = (given.layer(f"enhancer.{name}", width, PICTURE) for name in ("leave", "trust"))

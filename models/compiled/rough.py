@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from models.compiled import strips
 from models.compiled.layers import padded
 from models.integers import KNOTS, Misfit
 from models.kernels import products, rough
-from models.kernels.lanes import LANES
 from models.presets import RATES
 
 
@@ -22,15 +20,13 @@ class Rough:
         weight: (outputs, inputs / groups, rows, columns).
         bias: (outputs,).
         relu: negative inputs count as zero.
+        deep: it is depth-wise.
     """
 
-    def __init__(self, weight: Array, bias: Array, relu: bool, stride: int = 1, groups: int = 1):
+    def __init__(self, weight: Array, bias: Array, relu: bool = False, deep: bool = False):
         flat = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
-        self.relu, self.halves, self.outputs, self.deep, self.flat = relu, stride == 2, len(weight), groups > 1, flat
-        self.layer = padded(flat.T, products.COLUMNS) if groups > 1 else products.packed_roughly(flat), padded(bias, products.COLUMNS)
-
-    def __deepcopy__(self, _: dict[int, Any]) -> "Rough":
-        return self  # it never changes
+        self.relu, self.halves, self.outputs, self.deep, self.flat = relu, weight.shape[2] == 2, len(weight), deep, flat
+        self.layer = padded(flat.T, products.COLUMNS) if deep else products.packed_roughly(flat), padded(bias, products.COLUMNS)
 
     @cached_property
     def backward(self) -> rough.Layer:
@@ -66,12 +62,12 @@ class Parameters:
 
     def layer(self, name: str, inputs: int, outputs: int, size: int = 1, groups: int = 1, relu: bool = False) -> Rough:
         """A convolution."""
-        return Rough(self.take(f"{name}.weight", outputs, inputs // groups, size, size), self.take(f"{name}.bias", outputs), relu, 1, groups)
+        return Rough(self.take(f"{name}.weight", outputs, inputs // groups, size, size), self.take(f"{name}.bias", outputs), relu, groups > 1)
 
     def beside(self, inputs: int, outputs: Mapping[str, int]) -> Rough:
         """Convolutions 1×1 of the same inputs, whose results lie side by side."""
         weights = [self.take(f"{name}.weight", count, inputs, 1, 1) for name, count in outputs.items()]
-        return Rough(np.concatenate(weights), np.concatenate([self.take(f"{name}.bias", count) for name, count in outputs.items()]), False)
+        return Rough(np.concatenate(weights), np.concatenate([self.take(f"{name}.bias", count) for name, count in outputs.items()]))
 
     def gains(self, name: str, channels: int) -> Array:
         """Gains at all rate points (64, C); see `models.exact.RateGain`."""
@@ -110,8 +106,3 @@ class Stack:
     def gradient(self, gradient: Array, kept: strips.Kept, rate: int) -> Array:
         """That of what is given, from that of what comes out."""
         return strips.stack_gradient(gradient, kept, self.gain[rate], self.strength[rate], self.backward)
-
-
-def fits(inputs: int) -> bool:
-    """Whether loops take layers of so many inputs."""
-    return inputs % LANES == 0

@@ -1,6 +1,6 @@
 """The error of what is decoded from values of a latent, and its gradient, in bfloat16: what an encoder refines symbols by. In PyTorch it is `decoded` of `models.inter.Inter` and `models.intra.Intra`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -55,14 +55,10 @@ class _FromLatent:
 
 
 class Intra(Constant):
-    """Of keyframes.
+    """Of keyframes."""
 
-    Args:
-        parameters: of a codec, by name.
-    """
-
-    def __init__(self, parameters: Mapping[str, Array], preset: Preset):
-        given, width, c = Parameters(parameters), preset.intra_context, preset.context
+    def __init__(self, given: Parameters, preset: Preset):
+        width, c = preset.intra_context, preset.context
         self.begin = _FromLatent(given, "intra", preset, width)
         self.decoder, self.head = Stack(given, "intra.decoder", width, preset.intra_blocks), Stack(given, "intra.head", c, 1)
         self.to_context, self.leave = given.layer("intra.to_context", width, c), given.layer("intra.leave", c, PICTURE)
@@ -87,14 +83,10 @@ class Intra(Constant):
 
 
 class Inter(Constant):
-    """Of P-frames, with the in-loop filter on.
+    """Of P-frames, with the in-loop filter on."""
 
-    Args:
-        parameters: of a codec, by name.
-    """
-
-    def __init__(self, parameters: Mapping[str, Array], preset: Preset):
-        given, c = Parameters(parameters), preset.context
+    def __init__(self, given: Parameters, preset: Preset):
+        c = preset.context
         self.begin = _FromLatent(given, "inter", preset, c)
         self.merge, self.channels = given.layer("inter.merge", 2 * c, c), c
         names = {"decoder": preset.decoder_blocks, "filter.stack": preset.filter_blocks, "head": 1}

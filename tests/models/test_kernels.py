@@ -157,7 +157,7 @@ def test_what_need_not_be_exact_is_close(codecs: tuple[Codec, Codec]) -> None:
     )):  # fmt: skip
         rough, exact = results
         assert 0 < (rough - exact).square().mean().sqrt() < 0.01 * exact.square().mean().sqrt()
-    assert fast.inter.join.rough and not plain.inter.join.rough
+    assert fast.inter.analysis and not plain.inter.analysis
 
 
 @pytest.mark.parametrize("height, width", [(2, 2), (18, 10)])
