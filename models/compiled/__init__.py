@@ -1,4 +1,7 @@
-"""The networks of a decoder as compiled loops over arrays: what a processor codes with, without PyTorch.
+"""The networks as compiled loops over arrays: what a processor codes with, without PyTorch.
+
+Those of a decoder are made of integers, and exact; those that only an encoder has, the enhancer, and what finds gradients are made of
+parameters, and compute with numbers of bfloat16 (`rough.py`, `analysis.py`, `enhancer.py`, `synthesis.py`).
 
 The same networks in PyTorch (`models/codec.py`) are for training and for GPUs; where these here exist, the others call them.
 Arrays are (H, W, C), channels last, of float32 that hold exact numbers (`models/exact.py`); rates are integers; there are no batches.
