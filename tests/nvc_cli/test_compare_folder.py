@@ -121,7 +121,8 @@ def test_real_streams_of_nvc_decoded_twice(tmp_path, monkeypatch, model, clip):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(measure, "run_json", lambda command, threads: (in_process if "nvc_cli" in command else run_json)(command, threads))
     source = clip(frames=4)
-    report = json.loads(run(source, "--qps", "3", "--enhance", "--anchors", "", "--model", model, "--threads", "1", "-o", tmp_path / "out", "--json"))
+    options = "--qps", "3", "--enhance", "--effort", "fast", "--anchors", "", "--model", model, "--threads", "1", "--json"
+    report = json.loads(run(source, *options, "-o", tmp_path / "out"))
     enhanced, plain = report["clips"][0]["points"]
     assert (enhanced["codec"], plain["codec"]) == (NVC_ENHANCED, NVC)
     same = ("bytes", "kbps", "frame_bytes", "stream", "encode_fps", "quality")
