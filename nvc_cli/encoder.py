@@ -182,7 +182,7 @@ class Encoder:
 
     def _keyframe(self, frame: Frame, source: Planes) -> _Way:
         rate, coder = rate_point(self.base, 0, keyframe=self.keyframe), SymbolEncoder()
-        state = self.codec.encode_keyframe(source, self._tensor(rate), coder, self.effort.refinement)
+        state = self.codec.encode_keyframe(source, self._tensor(rate), coder, self.effort.refinement(0))
         return _Way(state).then(_Coded(frame, source, state, rate, True, False, coder.finish()), 0.0)
 
     def _follow(self, frame: Frame, source: Planes) -> list[_Way]:
@@ -200,7 +200,7 @@ class Encoder:
         rates = self._tensor(rate)
         older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
         vectors, steps = self.codec.search(self.search, source, way.state, rates, older)
-        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps, self.effort.refinement)
+        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps, self.effort.refinement(self.since))
         written = beside(coder.finish)
         if isinstance(decision, bool):
             state = unfiltered.finish(decision)
@@ -248,7 +248,7 @@ class Encoder:
             return False
         if following.keyframe:
             self.trusted = 0
-            if self.effort.refinement or following.rate != rate_point(self.base, 0):
+            if self.effort.refining or following.rate != rate_point(self.base, 0):
                 return self.helps_before(following.frame)
             return self._enhancer_helps(self.last, following.state.picture, following.rate)
         if self.trusted:

@@ -72,7 +72,7 @@ def test_enhanced_pictures_are_nearly_the_same(gpu: PretendedGpu) -> None:
 def test_what_it_encodes_decodes_anywhere(gpu: PretendedGpu, effort: str) -> None:
     """All but refinement: PyTorch finds no gradients on what is pretended."""
     frames = [scene(80, 64, t, (1, 2)) for t in range(13)]
-    encoder, encoded, started = Encoder(load("tiny", "cuda"), qp=3, effort=replace(EFFORTS[effort], refinement=None)), [], []
+    encoder, encoded, started = Encoder(load("tiny", "cuda"), qp=3, effort=replace(EFFORTS[effort], refining=None)), [], []
     for frame in frames:
         gpu.started.clear()
         encoded += encoder.encode(frame)

@@ -19,7 +19,7 @@ from click.testing import Result
 from models.refinement import Refinement
 from models.weights import load
 from nvc_cli.decision import Decision, Heuristic, LookAhead
-from nvc_cli.effort import Effort
+from nvc_cli.effort import Effort, Refining
 from nvc_cli.encoder import Encoder
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Color, Frame, VideoInfo
@@ -71,7 +71,7 @@ def recipe() -> Callable[..., Recipe]:
 
 @pytest.mark.parametrize(
     "decision, keyint, effort",
-    [(Heuristic(), 4, Effort()), (LookAhead(3), 0, Effort()), (Heuristic(), 4, Effort(refinement=Refinement(2), trial=Trial(frames=5)))],
+    [(Heuristic(), 4, Effort()), (LookAhead(3), 0, Effort()), (Heuristic(), 4, Effort(refining=Refining(Refinement(2), Refinement(1, blind=True), 2), trial=Trial(frames=5)))],
     ids=["heuristic", "look-ahead", "trial"],
 )
 def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], decision: Decision, keyint: int, effort: Effort) -> None:
