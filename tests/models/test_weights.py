@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from models.calibration import integers
 from models.codec import Codec, is_normative
 from models.exact import Convolution
-from models.weights import INTEGERS, WeightsError, load, locate, read, save, shipped, weights_hash
+from models.weights import INTEGERS, WeightsError, load, load_decoder, locate, read, save, shipped, weights_hash
 
 METADATA = {"preset": "tiny"}
 
@@ -162,6 +162,23 @@ def test_weights_of_another_shape(path: Path, tmp_path: Path, name: str, change:
     save_file(tensors, tmp_path / "odd.safetensors", METADATA)
     with pytest.raises(WeightsError, match="odd.safetensors: the weights do not fit the preset tiny"):
         load(str(tmp_path / "odd.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "change, told", [
+        (lambda tensor: None, "do not fit the preset tiny"), (lambda tensor: tensor[:3], "do not fit the preset tiny"),
+        (lambda tensor: tensor + float("nan"), "are not all finite"),
+    ],
+)  # fmt: skip
+def test_a_decoder_looks_at_the_enhancer_only_where_it_is_asked_for(path: Path, tmp_path: Path, change: Callable, told: str) -> None:
+    tensors = load_file(path)
+    changed = change(tensors.pop("enhancer.enter.bias"))
+    if changed is not None:
+        tensors["enhancer.enter.bias"] = changed.contiguous()
+    save_file(tensors, tmp_path / "odd.safetensors", METADATA)
+    assert load_decoder(str(tmp_path / "odd.safetensors")).enhancer is None
+    with pytest.raises(WeightsError, match=f"odd.safetensors: the weights {told}"):
+        load_decoder(str(tmp_path / "odd.safetensors"), enhance=True)
 
 
 def test_weights_without_integers(path: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nvc_cli
+from models.weights import load_decoder
 from nvc_cli import BT709, Decoder, Effort, Encoder, Frame, Header, NvcError, OnePass, StreamReader, StreamWriter, VideoInfo
 
 PATCHES = np.array([[255, 255, 255], [0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [120, 120, 120]], np.uint8)
@@ -100,3 +101,12 @@ def test_the_example(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(program), str(tmp_path / "a.nvc")], capture_output=True, text=True, check=True, cwd=program.parents[1],
                           env={"PYTHONPATH": str(program.parents[1]), "PATH": ""})  # fmt: skip
     assert done.stdout.startswith("12 pictures in ") and (tmp_path / "a.nvc").stat().st_size < 10000
+
+
+def test_a_model_without_its_filter_cannot_enhance() -> None:
+    model = load_decoder("tiny")
+    header = Header.of(VideoInfo(64, 48, Fraction(25), color=BT709), model)
+    Decoder(header, model)
+    with pytest.raises(NvcError, match="tiny was loaded without its out-of-loop filter; load it with enhance=True"):
+        Decoder(header, model, enhance=True)
+    Decoder(header, load_decoder("tiny", enhance=True), enhance=True)
