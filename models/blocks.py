@@ -1,7 +1,5 @@
 """Building blocks: convolutions at 1/8 and 1/16 of the picture, no normalisation, no attention."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from models.exact import Grid, Narrow, RateGain, Wide, link
@@ -57,11 +55,6 @@ class Stack(nn.Module):
         self.body = nn.Sequential(*(Block(channels) for _ in range(count)))
         self.strength = RateGain(channels, -2.5, 0.0)
         self.grid = Grid()
-
-    @property
-    def blocks(self) -> list[Block]:
-        """In their order."""
-        return [cast(Block, block) for block in self.body]
 
     def change(self, x: Tensor, rate: Tensor) -> Tensor:
         """What the blocks add: (B, C, H, W) -> (B, C, H, W)."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import overload
 
 import torch
@@ -28,7 +29,6 @@ from models.filters import Enhancer
 from models.initial import initialise_inter, initialise_intra
 from models.inter import Inter
 from models.intra import Intra
-from models.machine import has_matrix_units
 from models.motion import Estimator, Motion
 from models.picture import Planes, to_features, to_planes
 from models.presets import Preset
@@ -40,6 +40,9 @@ from models.stages import staged
 from models.steps import CodedStep
 from models.vectors import REFERENCES, still
 from models.warp import compensate, warp_context
+
+
+_aligning = Lock()
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Codec(nn.Module):
 
     @exact.setter
     def exact(self, exact: bool) -> None:
+        replay.forget()
         for _, layer in self.normative():
             layer.exact = exact
 
@@ -129,6 +133,9 @@ class Codec(nn.Module):
         on_bytes = next(self.parameters()).device.type == "cpu" and is_compiled()
         loops = loops or CompiledCodec(self.preset, self.arrays())
         self._attach(loops if on_bytes else None)
+        self.enhancing = self.intra.analysis = self.inter.analysis = self.intra.latent.analysis = self.inter.latent.analysis = None
+        for made in ("_judges", "floating"):
+            self.__dict__.pop(made, None)
         self.motion.coder = loops.motion
         for module in self.modules():
             if isinstance(module, Block | Estimator):
@@ -195,7 +202,8 @@ class Codec(nn.Module):
     @torch.no_grad()
     def moved(self, following: Planes, picture: Planes, rate: Tensor) -> Planes:
         """A decoded picture moved to where the content of the one before is, as a decoder can find out for itself; not rounded."""
-        vectors = self.align(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
+        with _aligning:  # threads take turns with its memory
+            vectors = self.align(picture.y, [following.y], still(picture.y[..., ::8, ::8]), rate)
         return compensate([following], vectors)
 
     # Coding. Encoder and decoder run the same functions on the same numbers.
@@ -235,8 +243,7 @@ class Codec(nn.Module):
         """Write a P-frame with the given vectors, whose steps may be known; what remains to decide is the filter. Refinement takes it to be on."""
         self.motion.encode(vectors, state.vectors, state.context, rate, coder, steps)
         reference, context = self._predict(state, rate, vectors, refresh)
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(reference.device)):  # any y will do, and this one costs no more bits
-            y = self.inter.analyse(self._features(picture), reference, context, rate).float()
+        y = self.inter.analyse(self._features(picture), reference, context, rate)
         refine = self._refine(refinement, picture, rate, context, reference) if refinement else None
         latent = self.inter.latent.encode(y, context, rate, coder, refine)
         return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)

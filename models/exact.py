@@ -7,7 +7,7 @@ ties to even, unless said otherwise. `nvc_cli/stream.md` defines all of it in in
 
 - A *stream* tensor is a multiple of 2^-12 within ±8 (an integer of 16 bits).
 - A `Narrow` convolution takes activations from 0 to 255, or from -128 to 127, and weights of at most ±127. All its sums
-  stay below 2^24, so that there is more than one fast way to find them (`models/backends.py`).
+  stay below 2^24, so that floats find them as well as the processor's integers do (`models/backends.py`, `models/compiled`).
 - A `Wide` convolution, 1×1, takes stream tensors and weights of 15 bits, and sums their upper and lower bytes likewise.
 - Gains have 8 significant bits and come from a table of 128 steps to the octave.
 

@@ -14,7 +14,7 @@ from models.picture import Planes, to_features, to_planes
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 from models.replay import recorded
 
-REACH = 2
+FARTHEST = 2
 """The largest distance of a sample that a kernel weighs."""
 
 
@@ -67,7 +67,7 @@ class Enhancer(nn.Module):
     def _planes(
         self, y: Tensor, u: Tensor, v: Tensor, context: Tensor, next_y: Tensor, next_u: Tensor, next_v: Tensor, rate: Tensor, following_rate: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`forward` in PyTorch, plane by plane."""
+        """`forward`, plane by plane, to be recorded."""
         picture, following = Planes(y, u, v), Planes(next_y, next_u, next_v)
         features = to_features(picture)
         change = to_features(following) - features
@@ -92,11 +92,11 @@ def smoothing(plane: Tensor, kernels: Tensor, limit: Tensor, ring: tuple[tuple[i
     """What kernels (B, K, h, w), one for each block, add to a plane (B, 1, H, W): differences to neighbours in the ring, of at most `limit` (B, 1, 1, 1), weighted."""
     batch, _, rows, columns = kernels.shape
     height, width = plane.shape[2:]
-    wide = F.pad(plane, (REACH, REACH, REACH, REACH), mode="replicate")
+    wide = F.pad(plane, (FARTHEST, FARTHEST, FARTHEST, FARTHEST), mode="replicate")
     total = torch.zeros_like(plane)
     for k, (down, right) in enumerate(ring):
         pair = torch.zeros_like(plane)
-        for top, left in ((REACH + down, REACH + right), (REACH - down, REACH - right)):
+        for top, left in ((FARTHEST + down, FARTHEST + right), (FARTHEST - down, FARTHEST - right)):
             pair = pair + (wide[..., top : top + height, left : left + width] - plane).clamp(-limit, limit)
         blocks = pair.view(batch, rows, height // rows, columns, width // columns)
         total = total + (blocks * kernels[:, k, :, None, :, None]).view_as(plane)

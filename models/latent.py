@@ -23,7 +23,6 @@ from models.compiled.networks import HYPER_ALIGN, LIMIT, Refine
 from models.entropy import SymbolDecoder, SymbolSink, integers
 from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
 from models.integers import VALUE_BITS, VALUE_LIMIT
-from models.machine import has_matrix_units
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.replay import recorded
 from models.stages import staged
@@ -117,8 +116,7 @@ class Latent(Compilable[networks.Latent]):
     @staged("latent")
     def encode(self, y: Tensor, context: Tensor | None, rate: Tensor, coder: SymbolSink, refine: Refine | None = None) -> Tensor:
         """Write z and y of one frame, its symbols refined if need be; returns the ŷ that `decode` will return."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_matrix_units(y.device)):  # any z will do
-            z = self.hyper(y, rate).float().round().clamp(-LIMIT, LIMIT)
+        z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
         if self.loops and len(y) == 1:

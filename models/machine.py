@@ -1,7 +1,6 @@
 """What the machine is called and how fast it is, for logs and cards."""
 
 import platform
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -28,13 +27,6 @@ def training_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16
     return max((torch.bfloat16, torch.float32), key=lambda dtype: _convolution_rate(device, dtype, 1))
-
-
-@lru_cache
-def has_matrix_units(device: torch.device) -> bool:
-    """Whether a processor multiplies matrices of bfloat16 several times as fast as of float32: has AMX."""
-    supported: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return device.type == "cpu" and supported is not None and supported()
 
 
 def plain_rate(device: torch.device) -> float:

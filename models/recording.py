@@ -6,12 +6,21 @@ in it may wait for the device or depend on its numbers.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 WARM = 2
 """Calls before the recording: kernels are chosen and compiled in these."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What recordings can share that are replayed one after the other, and whose results are copied before the next."""
+
+    pool: Any  # of memory
+    stream: torch.cuda.Stream  # on which they are recorded
 
 
 class Recording:
@@ -21,14 +30,19 @@ class Recording:
         work: on tensors that stay where they are.
         release: gives back what earlier calls of `work` have kept, before memory is set aside for the recording.
         failed: is told why, if the work cannot be recorded; it is then done as it is.
-        pool: memory that recordings share; what one leaves there does not outlive the next.
+        shared: memory, and the stream that goes with it, of several recordings; what one leaves there does not outlive the next.
     """
 
-    def __init__(self, work: Callable[[], None], release: Callable[[], None], failed: Callable[[str], None], pool: Any = None):
-        self.work, self.release, self.failed, self.pool = work, release, failed, pool
+    def __init__(self, work: Callable[[], None], release: Callable[[], None], failed: Callable[[str], None], shared: Shared | None = None):
+        self.work, self.release, self.failed = work, release, failed
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.stream = torch.cuda.Stream() if torch.cuda.is_available() else None
+        self.pool: Any = None
+        self.stream: torch.cuda.Stream | None = None
+        if shared:
+            self.pool, self.stream = shared.pool, shared.stream
+        elif torch.cuda.is_available():
+            self.stream = torch.cuda.Stream()
 
     def __call__(self) -> None:
         self.calls += 1
@@ -45,13 +59,12 @@ class Recording:
             self._record(self.stream)
 
     def _record(self, stream: torch.cuda.Stream) -> None:
-        torch.cuda.synchronize()
         self.release()
-        torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
-                self.work()
+            with torch.cuda.stream(torch.cuda.current_stream()):  # is the current one again, whatever becomes of the recording
+                with torch.cuda.graph(graph, self.pool, stream, capture_error_mode="thread_local"):
+                    self.work()
         except RuntimeError as error:
             self.failed(str(error).splitlines()[0])
             self.stream = None

@@ -66,6 +66,7 @@ class Refinement:
             better = gains[gains > 0]
             count = int(part * len(better))
             if not count:
+                trial = best
                 break
             trial = best + moves * (gains >= np.partition(better, -count)[-count])
         return (trial if self.blind else best).reshape(means.shape)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from models.recording import Recording
+from models.recording import Recording, Shared
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ class _Replayed:
         self.function, self.args = function, tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in args)
         self.inputs = [arg for arg in self.args if isinstance(arg, Tensor)]
         self.out: Any = None
-        self.recording = Recording(self._work, lambda: None, _unrecorded, _pool())
+        self.recording = Recording(self._work, lambda: None, _unrecorded, _shared(self.inputs[0].device))
 
     def __call__(self, args: tuple[Any, ...]) -> Any:
         torch._foreach_copy_(self.inputs, [arg for arg in args if isinstance(arg, Tensor)])
@@ -62,7 +62,8 @@ def recorded(function: Function) -> Function:
         if _here.recording or not torch.is_inference_mode_enabled() or not any(isinstance(arg, Tensor) and arg.is_cuda for arg in args):
             return function(*args)
         key = tuple((arg.shape, arg.stride(), arg.dtype, arg.device) if isinstance(arg, Tensor) else arg for arg in args)
-        with _lock:  # threads take turns with the memory of a recording
+        device = next(arg.device for arg in args if isinstance(arg, Tensor) and arg.is_cuda)
+        with _lock, torch.cuda.device(device):  # threads take turns with the memory of a recording
             if key not in kept:
                 kept[key] = _Replayed(function, args)
                 if len(kept) > MOST:
@@ -84,10 +85,10 @@ def forget() -> None:
             forgotten()
 
 
-@lru_cache(maxsize=1)
-def _pool() -> Any:
-    """Memory for all recordings: results are copied from it at once, and nothing else is read by another."""
-    return torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+@lru_cache(maxsize=None)
+def _shared(device: torch.device) -> Shared:
+    """Of all recordings on a device."""
+    return Shared(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))
 
 
 def _unrecorded(why: str) -> None:

@@ -78,9 +78,10 @@ class References:
         if self.planes.shape[1:] != shape or self.planes.device != pictures[0].device:
             count = max(1, min(self.count, (1 << 30) // math.prod(shape)))
             size = count * math.prod(shape)
-            self.planes = torch.empty(size + SLACK, dtype=torch.uint8, device=pictures[0].device)[:size].view(count, *shape)
+            with torch.inference_mode(False):  # for use in any mode
+                self.planes = torch.empty(size + SLACK, dtype=torch.uint8, device=pictures[0].device)[:size].view(count, *shape)
+                self.ages = torch.zeros(count, dtype=torch.int32, device=pictures[0].device)
             self.slots, self.recent, self.memory = [None] * count, list(range(count)), self.memory + 1
-            self.ages = torch.zeros(count, dtype=torch.int32, device=self.planes.device)
         pictures = pictures[: len(self.slots)]
         for picture in pictures:
             if not any(known is picture for known in self.slots):
@@ -247,7 +248,7 @@ class Pricing:
     known: list[CodedStep] = field(default_factory=list)  # the steps that `coded_steps` has been through
 
     def coded_steps(self, field: Array, k: int) -> Iterator[CodedStep]:
-        """The same of the field (3, h, w) of one sample, in compiled loops."""
+        """The steps of coding the field (3, h, w) of one sample, in compiled loops."""
         some = slice(k, k + 1)
         for step in self.motion.coded_steps(field, self.previous[some], self.context[some], self.rate[some]):
             self.known.append(step)
@@ -260,12 +261,12 @@ class Search:
     Args:
         reach: largest displacement of the coarse search, in luma samples.
         plan: what to try.
-        references: how many pictures to search, or those of another search, which then share memory.
+        references: how many pictures to search.
     """
 
-    def __init__(self, reach: int = 48, plan: Plan = THOROUGH, references: int | References = 4):
+    def __init__(self, reach: int = 48, plan: Plan = THOROUGH, references: int = 4):
         self.reach, self.plan = reach, plan
-        self.references = references if isinstance(references, References) else References(references)
+        self.references = References(references)
 
     @torch.no_grad()
     def __call__(
@@ -313,14 +314,16 @@ class Search:
         overlaps = self.plan.overlaps if self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW else 0
         motion, context = (pricing.motion, pricing.context) if pricing else (None, None)
         older = _known(tuple(ages), current.device)
-        return self._matched(self.references.memory, older, overlaps, motion, context, current, previous, rate, *pictures)
+        count = len(self.references)
+        used = pictures[: count if overlaps else 1]
+        return self._matched((self.references.memory, count), older, overlaps, motion, context, current, previous, rate, *used)
 
     @recorded
     def _matched(
-        self, memory: int, ages: Tensor, overlaps: int, motion: Motion | None, context: Tensor | None, current: Tensor, previous: Tensor,
+        self, memory: tuple[int, int], ages: Tensor, overlaps: int, motion: Motion | None, context: Tensor | None, current: Tensor, previous: Tensor,
         rate: Tensor, *pictures: Tensor,
     ) -> Tensor:  # fmt: skip
-        """What `_on_device` finds. References are in this memory of theirs; `motion` and `context` are the pricing's, whose vectors and rates are these."""
+        """What `_on_device` finds. References are in this memory of theirs, and so many; `motion` and `context` are the pricing's, whose vectors and rates are these."""
         plan = self.plan
         multiplier = lagrangian(rate.double()).float()
         plane = current[:, 0].float()

@@ -116,7 +116,7 @@ def _read(path: Path, framework: str, only: str | tuple[str, ...] = "") -> tuple
             tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(only)}
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such file; give weights that nvc train wrote, or the name of a model") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:
         raise WeightsError(f"{path}: these weights cannot be read ({error}); give a .safetensors file that nvc train wrote") from None
     if preset not in PRESETS:
         raise WeightsError(f"{path}: the weights do not say which preset they are for; give a file that nvc train wrote")

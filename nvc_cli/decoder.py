@@ -124,7 +124,7 @@ class Decoder:
 
 
 def _networks(model: Model | DecoderModel, enhance: bool) -> Any:
-    """What decodes with a model: compiled loops, where there are any and that is all; states are theirs to know."""
+    """What decodes with a model: compiled loops, where there are any; states are theirs to know."""
     if isinstance(model, DecoderModel):
         if enhance and model.enhancer is None:
             raise NvcError(f"the model {model.name} was loaded without its out-of-loop filter; load it with enhance=True")

@@ -106,6 +106,7 @@ class Encoder:
         self.scenecut, self.effort = scenecut, effort
         self.waiting: list[tuple[Frame, Planes]] = []  # frames and their sources, until it is known how good their keyframe is to be
         self.keyframe = KEYFRAME  # its offset in the quality cycle
+        self.hasty: Search | None = None  # what trials of keyframes search by
         self.since = 0  # frames since the keyframe
         self.rates: list[int] = []  # of these frames, the newest first
         self.ways: list[_Way] = []
@@ -145,6 +146,7 @@ class Encoder:
         """A hasty encoder for a trial of keyframes."""
         candidate = Encoder(self.model, self.base / 8, 0, device=self.device, effort="fast")
         candidate.keyframe, candidate.trusted = offset, 1 << 16  # nobody looks at its flags
+        candidate.search = self.hasty = self.hasty or candidate.search
         return candidate
 
     def _code(self, frame: Frame, source: Planes) -> list[Encoded]:

@@ -29,7 +29,7 @@ def to_picture(frame: Frame, device: torch.device) -> Planes:
 def to_frame(picture: Planes, width: int, height: int) -> Frame:
     """Rounded planes -> 8-bit planes of the visible size."""
     cut = crop(picture, height, width)
-    y, u, v = hosts([plane[0, 0].to(torch.uint8) for plane in (cut.y, cut.u, cut.v)])
+    y, u, v = map(np.array, hosts([plane[0, 0].to(torch.uint8) for plane in (cut.y, cut.u, cut.v)]))  # pinned memory is not for keeping
     return Frame(y, u, v)
 
 

@@ -35,9 +35,10 @@ class OnGpu(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnGpu:
-        made: OnGpu = Tensor._make_wrapper_subclass(
-            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device=GPU
-        )  # fmt: skip
+        with torch.inference_mode(held.is_inference()):
+            made: OnGpu = Tensor._make_wrapper_subclass(
+                cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device=GPU
+            )  # fmt: skip
         made.held = held
         return made
 
@@ -136,6 +137,8 @@ def _inner(value: Any) -> Any:
 
 
 class _Stream:
+    def __init__(self, device: Any = None) -> None: ...
+
     def wait_stream(self, other: Any) -> None: ...
 
     def synchronize(self) -> None: ...
@@ -151,8 +154,8 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
     gpu = PretendedGpu()
     torch._C._ensureCUDADeviceGuardSet()
     for name, function in {
-        "is_available": lambda: True, "Stream": _Stream, "current_stream": lambda device=None: _Stream(), "synchronize": lambda device=None: None,
-        "stream": lambda stream: contextlib.nullcontext(), "empty_cache": lambda: None, "CUDAGraph": Graph, "graph": gpu.graph,
+        "is_available": lambda: True, "Stream": _Stream, "current_stream": _Stream, "synchronize": lambda device=None: None,
+        "stream": lambda stream: contextlib.nullcontext(), "device": lambda device: contextlib.nullcontext(), "empty_cache": lambda: None, "CUDAGraph": Graph, "graph": gpu.graph,
         "graph_pool_handle": lambda: (0, 0), "is_bf16_supported": lambda *args: True, "is_current_stream_capturing": lambda: gpu.capturing is not None,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, function)

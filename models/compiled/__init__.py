@@ -4,5 +4,5 @@ Those of a decoder are made of integers, and exact; those that only an encoder h
 parameters, and compute with numbers of bfloat16 (`rough.py`, `analysis.py`, `enhancer.py`, `synthesis.py`).
 
 The same networks in PyTorch (`models/codec.py`) are for training and for GPUs; where these here exist, the others call them.
-Arrays are (H, W, C), channels last, of float32 that hold exact numbers (`models/exact.py`); rates are integers; there are no batches.
+Arrays are (H, W, C), channels last, of float32, which hold exact numbers in a decoder (`models/exact.py`); rates are integers; there are no batches.
 """

@@ -10,6 +10,7 @@ from models.compiled import strips
 from models.compiled.layers import padded
 from models.integers import KNOTS, Misfit
 from models.kernels import products, rough
+from models.kernels.lanes import LANES
 from models.presets import RATES
 
 
@@ -21,9 +22,14 @@ class Rough:
         bias: (outputs,).
         relu: negative inputs count as zero.
         deep: it is depth-wise.
+
+    Raises:
+        ValueError: loops do not take so many channels.
     """
 
     def __init__(self, weight: Array, bias: Array, relu: bool = False, deep: bool = False):
+        if (len(weight) if deep else weight.shape[1]) % LANES:
+            raise ValueError(f"loops take channels that are a multiple of {LANES}")
         flat = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
         self.relu, self.halves, self.outputs, self.deep, self.flat = relu, weight.shape[2] == 2, len(weight), deep, flat
         self.layer = padded(flat.T, products.COLUMNS) if deep else products.packed_roughly(flat), padded(bias, products.COLUMNS)

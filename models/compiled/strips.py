@@ -124,9 +124,6 @@ class RoughBlock:
         """Of each place, as `Blocks.products`."""
         return int(self.narrow[0].nbytes + self.widen[0].nbytes + self.expand[0].nbytes + self.contract[0].nbytes)
 
-    def __deepcopy__(self, _: dict[int, Any]) -> "RoughBlock":
-        return self  # it never changes
-
 
 @dataclass(frozen=True)
 class Kept:

@@ -1,4 +1,4 @@
-"""What runs on a GPU, on one that is pretended: the same pictures, and frames that are replayed."""
+"""What runs on a GPU, or on one that is pretended where there is none: the same pictures, and frames that are replayed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models import replay
 from models.weights import Model, load, load_decoder
@@ -25,10 +26,15 @@ STREAMS = sorted(FOLDER.glob("*.nvc"))
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
-    with pretended_gpu(monkeypatch) as gpu, warnings.catch_warnings():
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu | None]:
+    """None where there is a real one."""
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        yield gpu
+        if torch.cuda.is_available():
+            yield None
+        else:
+            with pretended_gpu(monkeypatch) as gpu:
+                yield gpu
     replay.forget()
 
 
@@ -37,17 +43,19 @@ def decoded(path: Path, decoder: Decoder) -> list[Frame]:
         return [frame for packet in reader for frame in decoder.decode(packet)] + decoder.finish()
 
 
-def test_streams_decode_to_the_same_pictures(gpu: PretendedGpu) -> None:
+def test_streams_decode_to_the_same_pictures(gpu: PretendedGpu | None) -> None:
     """The decoder compares each picture with its checksum."""
     model = load("tiny", "cuda")
     for path in STREAMS:
         with open_stream(path) as reader:
             header = reader.header
         assert decoded(path, Decoder(header, model))
-    assert sum(graph.replays for graph in gpu.graphs) > 100  # most streams have one size
+    assert gpu is None or sum(graph.replays for graph in gpu.graphs) > 100  # most streams have one size
 
 
-def test_frames_are_replayed(gpu: PretendedGpu) -> None:
+def test_frames_are_replayed(gpu: PretendedGpu | None) -> None:
+    if gpu is None:
+        pytest.skip("nobody counts what a real one starts")
     with open_stream(FOLDER / "references.nvc") as reader:
         decoder, started = Decoder(reader.header, load("tiny", "cuda")), []
         for packet in reader:
@@ -57,7 +65,7 @@ def test_frames_are_replayed(gpu: PretendedGpu) -> None:
     assert len(started) == 12 and max(started[5:-1]) < 150 < started[1] / 4  # the last frame is filtered otherwise
 
 
-def test_enhanced_pictures_are_nearly_the_same(gpu: PretendedGpu) -> None:
+def test_enhanced_pictures_are_nearly_the_same(gpu: PretendedGpu | None) -> None:
     """The enhancer need not be exact."""
     path, given = FOLDER / "references.nvc", []
     for device in ("cuda", "cpu"):
@@ -69,14 +77,15 @@ def test_enhanced_pictures_are_nearly_the_same(gpu: PretendedGpu) -> None:
 
 
 @pytest.mark.parametrize("effort", ["fast", "medium"])
-def test_what_it_encodes_decodes_anywhere(gpu: PretendedGpu, effort: str) -> None:
-    """All but refinement: PyTorch finds no gradients on what is pretended."""
+def test_what_it_encodes_decodes_anywhere(gpu: PretendedGpu | None, effort: str) -> None:
+    """All but refinement, as PyTorch finds no gradients on what is pretended."""
     frames = [scene(80, 64, t, (1, 2)) for t in range(13)]
     encoder, encoded, started = Encoder(load("tiny", "cuda"), qp=3, effort=replace(EFFORTS[effort], refining=None)), [], []
     for frame in frames:
-        gpu.started.clear()
+        if gpu:
+            gpu.started.clear()
         encoded += encoder.encode(frame)
-        started.append(sum(gpu.started.values()))
+        started.append(sum(gpu.started.values()) if gpu else 0)
     encoded += encoder.finish()
     model = load_decoder("tiny")
     decoder = Decoder(Header.of(VideoInfo(80, 64, Fraction(25)), model), model)
