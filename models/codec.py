@@ -133,9 +133,6 @@ class Codec(nn.Module):
         on_bytes = next(self.parameters()).device.type == "cpu" and is_compiled()
         loops = loops or CompiledCodec(self.preset, self.arrays())
         self._attach(loops if on_bytes else None)
-        self.enhancing = self.intra.analysis = self.inter.analysis = self.intra.latent.analysis = self.inter.latent.analysis = None
-        for made in ("_judges", "floating"):
-            self.__dict__.pop(made, None)
         self.motion.coder = loops.motion
         for module in self.modules():
             if isinstance(module, Block | Estimator):
@@ -143,26 +140,28 @@ class Codec(nn.Module):
         for name, layer in layers(self):
             if isinstance(layer, RateTable) or (is_normative(name) and not on_bytes):
                 layer.prepare()
-        if on_bytes:
-            given = self._given()
-            self.enhancing = CompiledEnhancer(given, self.preset)
-            self.intra.analysis, self.inter.analysis = analysis.Intra(given, self.preset), analysis.Inter(given, self.preset)
-            self.intra.latent.analysis, self.inter.latent.analysis = (analysis.Hyper(given, f"{name}.latent", self.preset) for name in ("intra", "inter"))
-
-    def _given(self) -> Parameters:
-        """What is not exact is made of these."""
-        return Parameters({name: p.detach().numpy() for name, p in self.named_parameters()})
 
     def arrays(self) -> dict[str, Array]:
         """All integers that a decoder computes with, by layer and name."""
         return {name: value.cpu().numpy() for name, value in integers(self.normative()).items()}
 
+    def _floats(self) -> Parameters:
+        """All parameters, for what need not be exact."""
+        return Parameters({name: p.detach().numpy() for name, p in self.named_parameters()})
+
     def _attach(self, loops: CompiledCodec | None) -> None:
-        """Let the networks of a decoder use compiled loops."""
+        """Let all networks use compiled loops, of which these are a decoder's, or none."""
         self.compiled = loops
         self.intra.compiled, self.inter.compiled, self.motion.compiled = (loops.intra, loops.inter, loops.motion) if loops else (None, None, None)
-        for network in (self.intra, self.inter):
+        given = self._floats() if loops else None
+        self.enhancing = CompiledEnhancer(given, self.preset) if given else None
+        self.intra.analysis = analysis.Intra(given, self.preset) if given else None
+        self.inter.analysis = analysis.Inter(given, self.preset) if given else None
+        for name, network in (("intra", self.intra), ("inter", self.inter)):
             network.latent.compiled = network.compiled.latent if network.compiled else None
+            network.latent.analysis = analysis.Hyper(given, f"{name}.latent", self.preset) if given else None
+        for made in ("_judges", "floating"):  # of the weights before
+            self.__dict__.pop(made, None)
 
     # Training
 
@@ -263,7 +262,7 @@ class Codec(nn.Module):
 
     @cached_property
     def _judges(self) -> tuple[synthesis.Intra, synthesis.Inter]:
-        given = self._given()
+        given = self._floats()
         return synthesis.Intra(given, self.preset), synthesis.Inter(given, self.preset)
 
     def _judge(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
