@@ -34,7 +34,7 @@ max_pixels_option = click.option(
 
 effort_option = click.option(
     "--effort", type=click.Choice(["fast", "medium", "slow", "placebo"]), default="medium", show_default=True,
-    help="How long the encoder thinks: fast takes about half of medium's time, slow five times, placebo eight times as long.",
+    help="How long the encoder thinks: fast takes about half of medium's time, slow three times, placebo five times as long.",
 )
 
 profile_option = click.option("--profile", "profiling", is_flag=True, help="Tell at the end where the time went, stage by stage.")
