@@ -76,12 +76,15 @@ def test_only_offsets_that_differ_are_tried() -> None:
     assert [len(trial.open(base)) for base in (0, 6, 7, 12, 13, 40)] == [1, 1, 2, 2, 3, 3]
 
 
-@pytest.mark.parametrize("still", [True, False])
-def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: Model, still: bool) -> None:
-    encoder = Encoder(tiny, 4, device=CPU, effort=Effort(references=1, trial=Trial()))
-    encoded = [e for frame in noise(9, still) for e in encoder.encode(frame)]
-    offset = encoded[0].packet.rate - 32
-    assert offset == -18 if still else offset > -18
+def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: Model) -> None:
+    """On the mean of some qualities: on noise a single one is a matter of chance."""
+
+    def offset(qp: int, still: bool) -> int:
+        encoder = Encoder(tiny, qp, device=CPU, effort=Effort(references=1, trial=Trial()))
+        return [e for frame in noise(9, still) for e in encoder.encode(frame)][0].packet.rate - 8 * qp
+
+    stays, leaves = (sum(offset(qp, still) for qp in (2, 3, 4, 5)) for still in (True, False))
+    assert stays == -16 - 3 * 18 < leaves
 
 
 @pytest.mark.parametrize("keyint, frames", [(0, 12), (0, 3), (3, 7), (5, 12)])
