@@ -59,10 +59,10 @@ def recorded(function: Function) -> Function:
 
     @wraps(function)
     def call(*args: Any) -> Any:
-        if _here.recording or not torch.is_inference_mode_enabled() or not any(isinstance(arg, Tensor) and arg.is_cuda for arg in args):
+        device = next((arg.device for arg in args if isinstance(arg, Tensor) and arg.is_cuda), None)
+        if device is None or _here.recording or not torch.is_inference_mode_enabled():
             return function(*args)
         key = tuple((arg.shape, arg.stride(), arg.dtype, arg.device) if isinstance(arg, Tensor) else arg for arg in args)
-        device = next(arg.device for arg in args if isinstance(arg, Tensor) and arg.is_cuda)
         with _lock, torch.cuda.device(device):  # threads take turns with the memory of a recording
             if key not in kept:
                 kept[key] = _Replayed(function, args)
