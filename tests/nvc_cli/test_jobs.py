@@ -77,10 +77,10 @@ def recipe() -> Callable[..., Recipe]:
 def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], decision: Decision, keyint: int, effort: Effort) -> None:
     frames = list(scenes(5, 3, 4))
     torch.set_num_threads(1)
-    encoder = Encoder(load("tiny"), 1.0, keyint, decision, CPU, effort, scenecut=True)
+    encoder = Encoder(load("tiny"), 2.0, keyint, decision, CPU, effort, scenecut=True)
     expected = list(encoder.encode_all(frames))
     kept: list[Frame] = []
-    packets = in_segments(frames, replace(recipe(decision, 1.0), effort=effort), keyint, kept.append)
+    packets = in_segments(frames, replace(recipe(decision, 2.0), effort=effort), keyint, kept.append)
     assert packets == [encoded.packet for encoded in expected]
     assert [t for t, packet in enumerate(packets) if packet.keyframe] == ([0, 4, 5, 8] if keyint else [0, 5, 8])
     assert any(packet.keyframe and packet.enhance_last for packet in packets), "so that the flag at a border was put to the test"
