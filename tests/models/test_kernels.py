@@ -101,20 +101,27 @@ def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: 
         assert torch.equal(a, b), k
 
 
-@pytest.mark.parametrize("form", processor.FORMS)
-def test_products_in_all_forms_of_this_machine(form: str) -> None:
-    """The largest numbers among them."""
-    if form not in processor.forms() or (form == "amx" and processor.FORM != "amx"):
-        pytest.skip("this processor does not have it")
-    product, begin, end = products.product_in(products.EMITTED[form]), products.begin, products.end
+def multiplying(emit: Callable[..., None]) -> Callable[..., None]:
+    """What multiplies rows by packed weights in a form."""
+    product, begin, end = products.product_in(emit), products.begin, products.end
 
     @numba.njit
     def multiply(a, weight, out):  # type: ignore[no-untyped-def]
         begin()
         for g in range(len(weight)):
-            product(a.ctypes.data, a.shape[1], weight[g].ctypes.data, weight.shape[1], out[g].ctypes.data)
+            product(a.ctypes.data, a.itemsize * a.shape[1], weight[g].ctypes.data, weight.shape[1], out[g].ctypes.data)
         end()
 
+    made: Callable[..., None] = multiply
+    return made
+
+
+@pytest.mark.parametrize("form", processor.FORMS)
+def test_products_in_all_forms_of_this_machine(form: str) -> None:
+    """The largest numbers among them."""
+    if form not in processor.forms() or (form == "amx" and processor.FORM != "amx"):
+        pytest.skip("this processor does not have it")
+    multiply = multiplying(products.EMITTED[form])
     random = np.random.default_rng(1)
     for depth, outputs in ((64, 32), (192, 64)):
         a = random.choice(np.array([0, 255, 254, 1, 77], np.uint8), (products.ROWS, depth))
@@ -129,15 +136,7 @@ def test_products_of_bfloat16(form: str) -> None:
     """In all forms but that of a processor that this is not."""
     if form == "amx" and processor.ROUGH != "amx":
         pytest.skip("this processor does not have it")
-    product, begin, end = products.product_in(products.EMITTED_ROUGHLY[form]), products.begin, products.end
-
-    @numba.njit
-    def multiply(a, weight, out):  # type: ignore[no-untyped-def]
-        begin()
-        for g in range(len(weight)):
-            product(a.ctypes.data, 2 * a.shape[1], weight[g].ctypes.data, weight.shape[1], out[g].ctypes.data)
-        end()
-
+    multiply = multiplying(products.EMITTED_ROUGHLY[form])
     random = np.random.default_rng(1)
     for depth, outputs in ((32, 32), (96, 64)):
         a, weight = (random.integers(-128, 128, (size, depth)).astype(np.float32) for size in (products.ROWS, outputs))  # which bfloat16 holds
