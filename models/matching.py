@@ -34,12 +34,13 @@ class Matching:
         planes: pictures at all quarter-sample positions, (N, 16, H + 2·MARGIN, W + 2·MARGIN) uint8.
         order: which of these is the picture of each age, int32.
         multiplier: the Lagrangian.
-        rings: moves around vectors of 16×16 and of 8×8 blocks, (M, 2).
+        plan: what to try.
     """
 
-    def __init__(self, current: Array, newest: Array, planes: Array, order: Array, multiplier: float, rings: tuple[Array, Array]):
+    def __init__(self, current: Array, newest: Array, planes: Array, order: Array, multiplier: float, plan: Plan):
         self.current, self.newest = (np.ascontiguousarray(plane) for plane in (current, newest))
-        self.planes, self.order, self.rings = planes, order, rings
+        self.planes, self.order, self.plan = planes, order, plan
+        self.rings = np.array(RING, np.int32), np.array(plan.ring, np.int32)  # moves around vectors of 16×16 and of 8×8 blocks, (M, 2)
         around = matching.OVERLAP
         self.framed = np.pad(current.astype(np.uint8), ((around, around), (around, around + SLACK)), mode="edge")
         self.multiplier = np.float32(multiplier)
@@ -68,9 +69,9 @@ class Matching:
         spread(field.shape[1], lambda first, last: matching.refine(first, last, *rest), LEAST)
         return out
 
-    def match(self, previous: Array, reach: int, plan: Plan, ages: Iterable[int]) -> Array:
+    def match(self, previous: Array, reach: int, ages: Iterable[int]) -> Array:
         """Vectors (3, H/8, W/8), also in older pictures of some ages; `previous` are those of the frame before."""
-        field = self.coarse(reach)
+        plan, field = self.plan, self.coarse(reach)
         past = velocity(previous[None, :, ::2, ::2])
         for _ in range(plan.sweeps):  # the coarse search is noise where nothing is to be seen: let it follow its neighbours
             field = self.refine(field, [np.zeros_like(field), _at(past, 0)], followed=True, rough=True)

@@ -292,13 +292,12 @@ class Search:
         pricing = pricing if self.plan.priced else None
         if current.is_cuda:
             return self._on_device(current, pictures, previous, rate, pricing, ages)
-        rings = np.array(RING, np.int32), np.array(self.plan.ring, np.int32)
         planes, fields = self.references.planes.flatten(0, 1).numpy(), []
         for k, multiplier in enumerate(lagrangian(point) for point in rate.tolist()):
             luma, newest = (picture[k, 0].float().numpy() for picture in (current, pictures[0]))
             order, past = self.references.order.numpy() * np.int32(len(current)) + np.int32(k), previous[k].contiguous().numpy()
-            matching = Matching(luma, newest, planes, order, multiplier, rings)
-            field, errors = matching.match(past, self.reach, self.plan, ages), None
+            matching = Matching(luma, newest, planes, order, multiplier, self.plan)
+            field, errors = matching.match(past, self.reach, ages), None
             if self.plan.overlaps and float(rate[k]) < OVERLAPS_BELOW:
                 errors = Overlap(current[k : k + 1], [picture[k : k + 1] for picture in pictures], self.references).of
                 for _ in range(self.plan.overlaps):

@@ -10,7 +10,7 @@ from models.compiled.rough import Parameters, Stack
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
 from models.matching import Matching, fill_phases
-from models.plan import PRICE, QUICK, RING
+from models.plan import PRICE, QUICK
 from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset, lagrangian
 from models.stages import staged
 from models.steps import guessed_steps
@@ -62,8 +62,8 @@ def moved(following: Picture, picture: Picture, rate: int) -> Picture:
     size = int(np.prod(shape))
     phases = np.empty(size + SLACK, np.uint8)[:size].reshape(shape)
     fill_phases(following.y, phases[0])
-    matching = Matching(picture.y, following.y, phases, np.zeros(1, np.int32), lagrangian(rate), (np.array(RING, np.int32), np.array(QUICK.ring, np.int32)))
+    matching = Matching(picture.y, following.y, phases, np.zeros(1, np.int32), lagrangian(rate), QUICK)
     still = np.zeros((3, height // 8, width // 8), np.int32)
-    field = matching.match(still, REACH, QUICK, ())
+    field = matching.match(still, REACH, ())
     matching.prune(field, guessed_steps(field, still), PRICE)
     return pictures.compensate([following.bordered], field)
