@@ -31,6 +31,10 @@ COMMANDS = {
 }
 
 
+class Interrupted(KeyboardInterrupt):
+    """What Ctrl-C raises. One of Python's own kind that passes an `exec` is taken for unhandled at the end of `python -m`, whoever has handled it."""
+
+
 NEEDED_BY_SOME = ("torch", "compressai", "scipy")
 """Packages that a processor decodes without."""
 
@@ -98,20 +102,27 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _ending_on_request() -> Iterator[None]:
-    """End as on any error when the system asks for it by SIGTERM, so that part files are removed."""
+    """End as on any error when the system asks for it by SIGTERM, or a person by Ctrl-C, so that part files are removed."""
 
     def end(number: int, _frame: object) -> None:
         sys.exit(128 + number)
 
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Interrupted
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
-        before = signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGTERM, end)
     except ValueError:  # not the main thread
         yield
         return
+    if before[1] is signal.default_int_handler:  # not ignored, as where a shell starts something in the background
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before):
+            signal.signal(number, handler)
 
 
 def _want_of_memory(error: MemoryError | RuntimeError) -> str | None:

@@ -65,7 +65,7 @@ def command(
     at the end, and on Ctrl-C. The same command goes on from the checkpoint, with a larger --minutes also after the end
     of the schedule; delete the checkpoint to start anew. Use the weights with `nvc encode --model OUT.safetensors`.
 
-    On several GPUs, or machines: `torchrun --nproc-per-node N -m nvc_cli train ...`, where each process learns from crops of its own.
+    On several GPUs, or machines: `torchrun --nproc-per-node N -m -- nvc_cli train ...`, where each process learns from crops of its own.
     """
     if target.suffix != ".safetensors":
         raise click.BadParameter(f"{str(target)!r} does not end in .safetensors", param_hint="-o")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -19,6 +20,7 @@ from nvc_cli.frame import Color
 from nvc_cli.main import COMMANDS, main
 from nvc_cli.stream import Header, Packet, StreamWriter
 
+ROOT = Path(__file__).parents[2]
 NVC = [sys.executable, "-m", "nvc_cli"]
 
 
@@ -88,6 +90,20 @@ def test_interruption_is_quiet(stub: Callable[[BaseException], None]) -> None:
     stub(KeyboardInterrupt())
     result = invoke("demo")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_an_interruption_inside_exec_is_handled_all_the_same(tmp_path: Path) -> None:
+    """Python itself would end `python -m` by the signal then, as where a class of data is made by Python's library."""
+    (tmp_path / "interrupted.py").write_text(
+        "import nvc_cli.info, nvc_cli.main\n"
+        "nvc_cli.info.command.callback = lambda **_: exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "nvc_cli.main.main()\n"
+    )
+    script = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); runpy.run_module('interrupted', run_name='__main__')"
+    (tmp_path / "start.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    result = subprocess.run([sys.executable, "-m", "start", "info", "-"], env=environment, capture_output=True)
+    assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"")
 
 
 def test_a_closed_pipe_is_quiet(stub: Callable[[BaseException], None]) -> None:
