@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.media import open_media
 from models.parallel import neighbours
 from models.picture import Planes
 
@@ -56,7 +57,7 @@ def read_clip(path: Path, limit: int = LONGEST) -> Clip | None:
 
     frames: list[list[np.ndarray]] = []
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_media(str(path)) as container:
             for frame in container.decode(video=0):
                 planes = _planes(frame)
                 if min(planes[0].shape) < SMALLEST or (frames and planes[0].shape != frames[0][0].shape):
@@ -76,7 +77,7 @@ def _extent(path: Path) -> tuple[int, int]:
     import av
 
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_media(str(path)) as container:
             stream = container.streams.video[0]
             return min(stream.frames or LONGEST, LONGEST), stream.width * stream.height * 3 // 2
     except (av.FFmpegError, IndexError, OSError):

@@ -2,8 +2,8 @@
 
 A symbol is coded with one of a fixed set of integer frequency tables. Which one is chosen by an index that both sides
 derive from what is already decoded, so the coder itself knows no floating point. The coder is rANS (Duda 2013) as
-implemented by CompressAI, whose own encoder writes the same bytes where NVC_BACKEND asks for the plain forms; its extension
-is loaded by file, since importing the package costs seconds. The loops here read arrays instead of lists, 15 times as fast,
+implemented by CompressAI, whose own encoder, where it is installed, writes the same bytes when NVC_BACKEND asks for the plain forms; its
+extension is loaded by file, since importing the package costs seconds. The loops here read arrays instead of lists, 15 times as fast,
 and mix with what tells the tables of the symbols that follow.
 """
 
@@ -72,8 +72,8 @@ class SymbolEncoder:
     @staged("entropy coding")
     def finish(self) -> bytes:
         """The payload. A frame has at least the symbols of z, which is more than the coder's smallest safe input of four."""
-        if os.environ.get("NVC_BACKEND") == "float32":
-            return plain_payload(self._groups)
+        if os.environ.get("NVC_BACKEND") == "float32" and (plain := compressai_coder()):
+            return plain_payload(self._groups, plain)
         tables, state = load(), np.array([LOWEST], np.uint64)
         words = np.empty(sum(len(values) for values, _ in self._groups) + 2, np.uint32)  # a symbol takes up to 16 bits, its escape as many
         first = len(words)
@@ -82,7 +82,7 @@ class SymbolEncoder:
         return state.astype("<u8").tobytes() + words[first:].astype("<u4").tobytes()
 
 
-def plain_payload(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
+def plain_payload(groups: Sequence[tuple[np.ndarray, np.ndarray]], plain: ModuleType) -> bytes:
     """The same payload by CompressAI's coder, which takes lists: groups of symbols and indexes (n,) int32."""
     tables, everything, every_index = load(), [], []
     for values, index in groups:
@@ -92,22 +92,22 @@ def plain_payload(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
         everything += [np.where(escaped, reach + 1, values), extra.astype(np.int32)]
         every_index += [index, np.full(len(extra), BYTES, np.int32)]
     symbols, indexes = (np.concatenate(arrays).tolist() for arrays in (everything, every_index))
-    return _rans().RansEncoder().encode_with_indexes(symbols, indexes, tables.cumulative, tables.lengths, tables.offsets)
+    return plain.RansEncoder().encode_with_indexes(symbols, indexes, tables.cumulative, tables.lengths, tables.offsets)
 
 
 @lru_cache(maxsize=1)
-def _rans() -> ModuleType:
-    """CompressAI's rANS extension."""
+def compressai_coder() -> ModuleType | None:
+    """CompressAI's rANS extension; None where it is not installed, as with versions of Python that it does not know."""
     package = importlib.util.find_spec("compressai")
     if package is None or not package.submodule_search_locations:
-        raise ImportError("the package compressai is missing; install it with `pip install compressai`")
+        return None
     finder = importlib.machinery.FileFinder(
         package.submodule_search_locations[0],
         (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
     )
     spec = finder.find_spec("ans")
     if spec is None or spec.loader is None:
-        raise ImportError("the package compressai has no entropy coder for this Python; install it again with `pip install compressai`")
+        return None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

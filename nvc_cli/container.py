@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from models.media import open_media
 from nvc_cli.errors import NvcError
 from nvc_cli.files import publish
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
@@ -94,10 +95,8 @@ class ContainerSource:
         self._container.close()
 
     def _open(self) -> av.container.InputContainer:
-        import av
-
         with _unreadable(self.source):
-            return av.open(f"file:{self.source}", metadata_errors="replace")
+            return open_media(f"file:{self.source}")
 
     def _find_stream(self, container: av.container.InputContainer) -> av.VideoStream:
         import av

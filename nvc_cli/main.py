@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
     """What Ctrl-C raises. One of Python's own kind that passes an `exec` is taken for unhandled at the end of `python -m`, whoever has handled it."""
 
 
-NEEDED_BY_SOME = ("torch", "compressai", "scipy")
+NEEDED_BY_SOME = ("torch", "scipy")
 """Packages that a processor decodes without."""
 
 

@@ -53,18 +53,27 @@ def ahead(items: Iterable[Item], depth: int = DEPTH) -> Generator[Item, None, No
 
 
 class Behind:
-    """Calls that a thread makes one after another, a few at most behind. The error of one is raised by a later `do`, or by `finish`."""
+    """Calls that a thread makes one after another, a few at most behind, until one fails. Its error is raised by a later `do`, or by `finish`."""
 
     def __init__(self, depth: int = DEPTH) -> None:
         self._pool = ThreadPoolExecutor(1, "writing")
         self._waiting: list[Future[None]] = []
-        self._depth = depth
+        self._depth, self._failed = depth, False
 
     def do(self, call: Callable[[], None]) -> None:
         """Make this call later."""
         while len(self._waiting) >= self._depth:
             self._waiting.pop(0).result()
-        self._waiting.append(self._pool.submit(call))
+        self._waiting.append(self._pool.submit(self._make, call))
+
+    def _make(self, call: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            call()
+        except BaseException:
+            self._failed = True  # what has failed may not be fit to be used again
+            raise
 
     def finish(self) -> None:
         """Wait until all calls are made."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from models.media import open_media
 from nvc_cli.errors import NvcError
 from nvc_cli.tracks import Sample, Track
 
@@ -117,10 +118,8 @@ def _blank(stream: av.stream.Stream, name: str, options: dict[str, str], content
 def _reading(media: bytes) -> Iterator[av.stream.Stream]:
     """The track that a description is of. It is read as nothing but Matroska or QuickTime, since other formats, such as playlists, name
     further files, which would then be opened."""
-    import av
-
     form = "matroska" if media.startswith(_EBML) else "mov"
-    with av.open(io.BytesIO(media), format=form, options=_AS_WRITTEN, metadata_errors="replace") as container:
+    with open_media(io.BytesIO(media), format=form, options=_AS_WRITTEN) as container:
         streams = [stream for stream in container.streams if stream.type in KINDS]
         if len(streams) != 1 or streams[0].codec_context is None:
             raise ValueError("a description is not that of one track")

@@ -63,6 +63,23 @@ def test_the_error_of_a_call_is_told_later() -> None:
     behind.abandon()
 
 
+def test_no_call_is_made_after_one_that_failed() -> None:
+    start, done = threading.Event(), []
+
+    def fail() -> None:
+        start.wait(30)
+        raise OSError("full")
+
+    behind = Behind(3)
+    behind.do(fail)
+    behind.do(lambda: done.append(True))
+    start.set()
+    with pytest.raises(OSError, match="full"):
+        behind.finish()
+    behind.abandon()
+    assert not done
+
+
 def test_what_waits_can_be_given_up() -> None:
     start, done = threading.Event(), []
     behind = Behind(3)

@@ -641,13 +641,13 @@ def test_metadata_in_another_encoding_than_utf8(tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "a.avi"
-    with av.open(str(path), "w", metadata_encoding="latin-1") as container:
+    with av.open(str(path), "w") as container:
         container.metadata["title"] = "caf\u00e9"
         stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         for _ in range(2):
             container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode(None))
-    assert b"caf\xe9" in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace("caf\u00e9".encode(), b"caf\xe9s"))
     with open_reader(str(path)) as reader:
         assert len(list(reader)) == 2
