@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -19,3 +20,17 @@ def open_media(source: str | IO[bytes], **options: Any) -> InputContainer:
     if int(av.__version__.partition(".")[0]) < 19:
         options["metadata_errors"] = "replace"
     return av.open(source, **options)
+
+
+class Ratio(Protocol):
+    """A rate or a tick as PyAV tells it: a fraction, from version 19 on of a kind of its own."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
+
+
+def fraction(ratio: Ratio) -> Fraction:
+    """The same as Python's own kind."""
+    return Fraction(ratio.numerator, ratio.denominator)

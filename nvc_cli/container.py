@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from models.media import open_media
+from models.media import fraction, open_media
 from nvc_cli.errors import NvcError
 from nvc_cli.files import publish
 from nvc_cli.frame import Color, Frame, Orientation, VideoInfo
@@ -121,7 +121,7 @@ class ContainerSource:
             self._early.append(packet)
             return
         number = self._numbers[packet.stream.index]
-        sample = sample_of(packet, number, self.tracks[number].tick, self._origin * Fraction(self._stream.time_base or 1))
+        sample = sample_of(packet, number, self.tracks[number].tick, self._origin * fraction(self._stream.time_base or 1))
         if sample:
             self._waiting[number].append(sample)
 
@@ -145,7 +145,7 @@ class ContainerSource:
     def _describe(self, first: av.VideoFrame, fps: Fraction, frames: int | None) -> VideoInfo:
         from nvc_cli.pixels import color_of, orientation_of
 
-        sar = Fraction(self._stream.sample_aspect_ratio or 1)
+        sar = fraction(self._stream.sample_aspect_ratio or 1)
         orientation = orientation_of(first)
         if orientation is None:
             self.remarks.append(f"it asks players to turn it by {first.rotation} degrees, which is no quarter turn and is not kept")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from models.media import open_media
+from models.media import fraction, open_media
 from nvc_cli.errors import NvcError
 from nvc_cli.tracks import Sample, Track
 
@@ -34,7 +34,7 @@ def describe(stream: av.stream.Stream) -> Track | None:
         with contextlib.suppress(av.FFmpegError, ValueError):
             media = _blank(stream, name, options, content)
             with _reading(media):  # can be read again
-                return Track(stream.type, stream.codec_context.codec.canonical_name, Fraction(stream.time_base), media)
+                return Track(stream.type, stream.codec_context.codec.canonical_name, fraction(stream.time_base), media)
     return None
 
 
@@ -107,7 +107,7 @@ def _blank(stream: av.stream.Stream, name: str, options: dict[str, str], content
         container.start_encoding()
         if content is not None:
             packet = av.Packet(content)
-            packet.stream, packet.time_base = copy, Fraction(stream.time_base or 1)
+            packet.stream, packet.time_base = copy, fraction(stream.time_base or 1)
             packet.pts = packet.dts = 0
             packet.duration, packet.is_keyframe = 1, True
             container.mux(packet)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from models.media import fraction
 from nvc_cli.planar import DEFAULT_FPS
 
 if TYPE_CHECKING:
@@ -51,15 +52,15 @@ def scan(container: av.container.InputContainer, stream: av.VideoStream, others:
             raise
     rates = [rate for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate) if rate]
     if None in times or not times or not stream.time_base:
-        return Timing(Fraction(rates[0]) if rates else DEFAULT_FPS, None, stream.frames or None, side)
-    tick = Fraction(stream.time_base)
+        return Timing(fraction(rates[0]) if rates else DEFAULT_FPS, None, stream.frames or None, side)
+    tick = fraction(stream.time_base)
     places = sorted(time for time in times if time is not None)
     seconds = [(place - places[0]) * tick for place in places]
     mean = _mean_rate(seconds)
-    for rate in dict.fromkeys([*map(Fraction, rates), *([mean] if mean else [])]):
+    for rate in dict.fromkeys([*map(fraction, rates), *([mean] if mean else [])]):
         if _is_constant(seconds, rate, tick):
             return Timing(rate, None, len(times), side)
-    return Timing(mean or Fraction(rates[0]), tick, len(times), side)
+    return Timing(mean or fraction(rates[0]), tick, len(times), side)
 
 
 def _mean_rate(seconds: list[Fraction]) -> Fraction | None:
