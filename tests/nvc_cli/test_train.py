@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,13 @@ def test_errors_are_one_line(videos: Path, tmp_path: Path) -> None:
     assert "exists already" in error(videos, "-o", other)
     assert other.read_bytes() == b"precious"
     assert nvc_train(videos, "-o", tmp_path / "mine.pt").exit_code == 2
+
+
+def test_torchrun_takes_the_command_of_the_help(tmp_path: Path) -> None:
+    """Also with --log, which would else stand for several options of its own."""
+    told = " ".join(CliRunner().invoke(main, ["train", "--help"]).stdout.split())
+    begin, end = told.split("`torchrun ")[1].split(" ...`")[0].replace("N", "1").split(" -- ")
+    words = [sys.executable, "-m", "torch.distributed.run", *shlex.split(begin), "--", *shlex.split(end)]
+    result = subprocess.run([*words, str(tmp_path / "none"), "-o", "a.safetensors", "--log", "a.log"], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert result.returncode == 1
+    assert f"nvc: {tmp_path / 'none'}: there is no such folder; give a folder of videos" in result.stderr
