@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -110,18 +110,18 @@ def _ending_on_request() -> Iterator[None]:
     def interrupt(_number: int, _frame: object) -> None:
         raise Interrupted
 
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    handlers: dict[int, Callable[[int, object], None]] = {signal.SIGTERM: end}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as where a shell starts something in the background
+        handlers[signal.SIGINT] = interrupt
     try:
-        signal.signal(signal.SIGTERM, end)
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     except ValueError:  # not the main thread
         yield
         return
-    if before[1] is signal.default_int_handler:  # not ignored, as where a shell starts something in the background
-        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

@@ -95,14 +95,13 @@ def test_interruption_is_quiet(stub: Callable[[BaseException], None]) -> None:
 def test_an_interruption_inside_exec_is_handled_all_the_same(tmp_path: Path) -> None:
     """Python itself would end `python -m` by the signal then, as where a class of data is made by Python's library."""
     (tmp_path / "interrupted.py").write_text(
-        "import nvc_cli.info, nvc_cli.main\n"
-        "nvc_cli.info.command.callback = lambda **_: exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "import signal, nvc_cli.info, nvc_cli.main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "nvc_cli.info.command.callback = lambda **_: exec('import os; os.kill(os.getpid(), signal.SIGINT)')\n"
         "nvc_cli.main.main()\n"
     )
-    script = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); runpy.run_module('interrupted', run_name='__main__')"
-    (tmp_path / "start.py").write_text(script)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    result = subprocess.run([sys.executable, "-m", "start", "info", "-"], env=environment, capture_output=True)
+    result = subprocess.run([sys.executable, "-m", "interrupted", "info", "-"], env=environment, capture_output=True)
     assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"")
 
 

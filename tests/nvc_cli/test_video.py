@@ -649,5 +649,6 @@ def test_metadata_in_another_encoding_than_utf8(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         container.mux(stream.encode(None))
     path.write_bytes(path.read_bytes().replace("caf\u00e9".encode(), b"caf\xe9s"))
+    assert b"caf\xe9" in path.read_bytes()
     with open_reader(str(path)) as reader:
         assert len(list(reader)) == 2
