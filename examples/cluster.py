@@ -66,18 +66,17 @@ def main(source: str, target: str, scheduler: str | None, qp: float, keyint: int
 
     from nvc_cli.decision import Heuristic
     from nvc_cli.files import publish
-    from nvc_cli.runtime import choose_device, load_model
+    from nvc_cli.runtime import load_encoder
     from nvc_cli.stream import StreamWriter
     from nvc_cli.video import open_reader
 
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "100GB"})  # segments are large, and few
-    device = choose_device("cpu", None)
-    weights = load_model(model, device)
+    weights = load_encoder(model, "cpu", None)
     with open_reader(source, tracks=True) as reader, publish(target, overwrite) as file, Client(scheduler or LocalCluster(threads_per_worker=1)) as client:
         header = Header.of(reader.info, weights, reader.tracks)
         recipe = Recipe(target, header, model, "auto", threads, Heuristic(), Effort(), qp)
         with StreamWriter(file, header) as stream:
-            for part in joined(encode(client, reader, Borders(keyint, True, device), recipe)):
+            for part in joined(encode(client, reader, Borders(keyint, True), recipe)):
                 for packet in part.packets:
                     for sample in reader.beside(stream.frames, packet.time):
                         stream.write_sample(sample)

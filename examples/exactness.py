@@ -52,12 +52,11 @@ def work(job: dict) -> dict[str, list[str]]:
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
     from nvc_cli.frame import Frame
-    from nvc_cli.runtime import choose_device, load_model
+    from nvc_cli.runtime import load_encoder
     from nvc_cli.stream import Header, StreamReader, StreamWriter
     from nvc_cli.video import open_reader
 
-    device = choose_device(job["device"], job["threads"])
-    model = load_model(job["model"], device)
+    model = load_encoder(job["model"], job["device"], job["threads"])
 
     def digest(frame: Frame) -> str:
         return hashlib.sha256(b"".join(plane.tobytes() for plane in (frame.y, frame.u, frame.v))).hexdigest()
@@ -67,14 +66,14 @@ def work(job: dict) -> dict[str, list[str]]:
         for path in sorted(folder.glob("*.nvc")):
             with path.open("rb") as file:
                 reader = StreamReader(file, path.name)
-                decoder = Decoder(reader.header, model, False, device, path.name)
+                decoder = Decoder(reader.header, model, name=path.name)
                 hashes[path.stem] = [digest(frame) for packet in reader for frame in decoder.decode(packet)]
         return hashes
     for clip, qp in product(job["clips"], job["qps"]):
         name = f"{Path(clip).stem}-{qp:g}"
         with open_reader(clip, None, None, job["frames"]) as reader, (folder / f"{name}.nvc").open("wb") as file:
             header = Header.of(reader.info, model)
-            encoder = Encoder(model, qp, 0, Heuristic(), device)
+            encoder = Encoder(model, qp, 0, Heuristic())
             hashes[name] = []
             with StreamWriter(file, header) as stream:
                 for encoded in encoder.encode_all(reader):

@@ -1,6 +1,6 @@
 """The codec: what one frame turns into, and what is remembered of it for the next."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,13 @@ from models import bridge, replay
 from models.arrays import Array
 from models.blocks import Block
 from models.bridge import arrays, each, on_device, pictures, rates, tensor
-from models.compiled import analysis, synthesis
 from models.compiled.codec import Codec as CompiledCodec
 from models.compiled.codec import is_compiled, most_symbols
+from models.compiled.encoder import EncoderCodec
 from models.compiled.enhancer import REACH
-from models.compiled.enhancer import Enhancer as CompiledEnhancer
 from models.compiled.networks import Refine
 from models.compiled.pictures import features, warp
-from models.compiled.rough import Parameters
+from models.compiled import synthesis
 from models.compiled.synthesis import Judge
 from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Exact, ExactLayer, RateTable, integers, layers
@@ -86,6 +85,17 @@ def is_normative(name: str) -> bool:
     return network != "enhancer" and not encoder_only
 
 
+def in_loops(preset: Preset, integers: Mapping[str, Array], parameters: Mapping[str, Array], device: torch.device) -> CompiledCodec:
+    """The networks in compiled loops: on a processor those of an encoder, where loops are to be used (`is_compiled`), else those of a decoder, which code vectors.
+
+    Raises:
+        Misfit, RangeError: as of `EncoderCodec`.
+    """
+    if device.type == "cpu" and is_compiled():
+        return EncoderCodec(preset, integers, parameters)
+    return CompiledCodec(preset, integers)
+
+
 class Codec(nn.Module):
     """All networks of one preset."""
 
@@ -97,8 +107,7 @@ class Codec(nn.Module):
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
         self.align = Search(REACH, QUICK, 1)  # from a decoded picture to the next one
-        self.compiled: CompiledCodec | None = None
-        self.enhancing: CompiledEnhancer | None = None
+        self.compiled: EncoderCodec | None = None
         initialise_intra(self.intra)
         initialise_inter(self.inter)
 
@@ -127,41 +136,32 @@ class Codec(nn.Module):
         """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form.
 
         Args:
-            loops: the decoder's networks of these weights, where they are known.
+            loops: the networks of these weights as `in_loops` makes them, where they are known.
         """
         replay.forget()
-        on_bytes = next(self.parameters()).device.type == "cpu" and is_compiled()
-        loops = loops or CompiledCodec(self.preset, self.arrays())
-        self._attach(loops if on_bytes else None)
+        loops = loops or in_loops(self.preset, self.arrays(), {name: p.detach().cpu().numpy() for name, p in self.named_parameters()}, next(self.parameters()).device)
+        self._attach(loops if isinstance(loops, EncoderCodec) else None)
         self.motion.coder = loops.motion
         for module in self.modules():
             if isinstance(module, Block | Estimator):
                 module.link()
         for name, layer in layers(self):
-            if isinstance(layer, RateTable) or (is_normative(name) and not on_bytes):
+            if isinstance(layer, RateTable) or (is_normative(name) and not self.compiled):
                 layer.prepare()
 
     def arrays(self) -> dict[str, Array]:
         """All integers that a decoder computes with, by layer and name."""
         return {name: value.cpu().numpy() for name, value in integers(self.normative()).items()}
 
-    def _floats(self) -> Parameters:
-        """All parameters, for what need not be exact."""
-        return Parameters({name: p.detach().numpy() for name, p in self.named_parameters()})
-
-    def _attach(self, loops: CompiledCodec | None) -> None:
-        """Let all networks use compiled loops, of which these are a decoder's, or none."""
+    def _attach(self, loops: EncoderCodec | None) -> None:
+        """Let all networks use compiled loops, or none."""
         self.compiled = loops
-        self.intra.compiled, self.inter.compiled, self.motion.compiled = (loops.intra, loops.inter, loops.motion) if loops else (None, None, None)
-        given = self._floats() if loops else None
-        self.enhancing = CompiledEnhancer(given, self.preset) if given else None
-        self.intra.analysis = analysis.Intra(given, self.preset) if given else None
-        self.inter.analysis = analysis.Inter(given, self.preset) if given else None
-        for name, network in (("intra", self.intra), ("inter", self.inter)):
-            network.latent.compiled = network.compiled.latent if network.compiled else None
-            network.latent.analysis = analysis.Hyper(given, f"{name}.latent", self.preset) if given else None
-        for made in ("_judges", "floating"):  # of the weights before
-            self.__dict__.pop(made, None)
+        intra, inter = self.intra, self.inter
+        intra.compiled, inter.compiled, self.motion.compiled = (loops.intra, loops.inter, loops.motion) if loops else (None, None, None)
+        intra.latent.compiled, inter.latent.compiled = (loops.intra.latent, loops.inter.latent) if loops else (None, None)
+        intra.analysis, inter.analysis = (loops.analyse_keyframe, loops.analyse) if loops else (None, None)
+        intra.latent.analysis, inter.latent.analysis = (loops.hyper_keyframe, loops.hyper) if loops else (None, None)
+        self.__dict__.pop("floating", None)  # of the weights before
 
     # Training
 
@@ -193,9 +193,9 @@ class Codec(nn.Module):
     @staged("enhancement")
     def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor) -> Planes:
         """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
-        if self.enhancing and not torch.is_grad_enabled():
+        if self.compiled and not torch.is_grad_enabled():
             given = pictures(state.picture), arrays(state.context), pictures(following), rates(rate), rates(following_rate)
-            return bridge.to_planes([self.enhancing(*sample) for sample in zip(*given)])
+            return bridge.to_planes([self.compiled.enhancer(*sample) for sample in zip(*given)])
         return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate), rate, following_rate)
 
     @torch.no_grad()
@@ -249,21 +249,17 @@ class Codec(nn.Module):
 
     def _refine(self, refinement: Refinement, picture: Planes, rate: Tensor, *known: Tensor) -> Refine:
         """What refines the symbols of a frame: a keyframe, or a P-frame of which the temporal context and the features of the warped picture are known."""
-        judge = self._judge_in_loops(picture, rate, *known) if self.compiled else self._judge(picture, rate, *known)
+        judge = self._judge_in_loops(self.compiled.judges, picture, rate, *known) if self.compiled else self._judge(picture, rate, *known)
         return lambda symbols, means, tables: refinement(symbols, means, tables, int(rate), picture.y.numel(), judge)
 
-    def _judge_in_loops(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
+    @staticmethod
+    def _judge_in_loops(judges: tuple[synthesis.Intra, synthesis.Inter], picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
         """What finds errors and their gradients."""
-        (source,), (intra, inter) = pictures(picture), self._judges
+        (source,), (intra, inter) = pictures(picture), judges
         if not known:
             return intra.judge(source, int(rate))
         context, reference = (arrays(x)[0] for x in known)
         return inter.judge(source, context, reference, int(rate))
-
-    @cached_property
-    def _judges(self) -> tuple[synthesis.Intra, synthesis.Inter]:
-        given = self._floats()
-        return synthesis.Intra(given, self.preset), synthesis.Inter(given, self.preset)
 
     def _judge(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
         """The same in PyTorch."""

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.arrays import Array
+from models.compiled.search import HALF
 from models.picture import bordered
 from models.warp import BLOCK, compensate_luma
 
 if TYPE_CHECKING:
     from models.search import References
 
-HALF = BLOCK // 2
 WINDOW = 2 * BLOCK
 
 
@@ -53,11 +52,6 @@ class Overlap:
     def update(self, field: Tensor) -> None:
         """These are all vectors (B, 3, H/8, W/8) now."""
         self.errors = self._framed(self.current - compensate_luma(self.pictures, field))
-
-    def of(self, field: Array) -> Array:
-        """The errors of a field (3, H/8, W/8) of one sample, with zeros around them: (H + block, W + block)."""
-        errors: Array = self._framed(self.current - compensate_luma(self.pictures, torch.from_numpy(field)[None]))[0].numpy()
-        return errors
 
     def variances(self, fields: Tensor, held: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared errors of the windows of blocks in these rows and columns (n,), each as if the others stayed, and how many samples they have.

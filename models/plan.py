@@ -12,6 +12,10 @@ PRICE = 1.4
 """What a bit counts when vectors are held against what the coder predicts: the vectors around them cost less, too."""
 
 
+OVERLAPS_BELOW = 30
+"""The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a search tries. Rings are given by their radii in quarter samples."""

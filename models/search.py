@@ -1,4 +1,4 @@
-"""Motion search, the encoder's own business: any vectors decode.
+"""Motion search, the encoder's own business: any vectors decode. A processor searches in compiled loops (`models/compiled/search.py`).
 
 Block matching from coarse to fine, for all blocks at once. The cost of a vector is in bits: its own, guessed from its distance
 to the median of its neighbours, since that is what the vector coder predicts from, and those that its error is worth. If n
@@ -9,7 +9,7 @@ about n/2·log2(v) from there on (reverse water-filling; Cover and Thomas, 10.3)
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -17,16 +17,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.arrays import Array
+from models.compiled.pictures import Luma
+from models.compiled.search import LARGEST
+from models.compiled.search import Search as InLoops
 from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.kernels.matching import MARGIN, OVERLAP
-from models.kernels.windows import SLACK
-from models.matching import Matching, fill_phases
 from models.motion import Motion, Place, Step, pyramid
 from models.overlap import Overlap
-from models.plan import PRICE, RING, STEPS, THOROUGH, Plan
+from models.plan import OVERLAPS_BELOW, PRICE, RING, STEPS, THOROUGH, Plan
 from models.presets import lagrangian
 from models.replay import recorded
-from models.steps import CodedStep, guessed_steps
+from models.steps import CodedStep
 from models.taps import LUMA_TAPS
 from models.vectors import Prediction, displaced, velocity
 from models.warp import BLOCK, spaced
@@ -37,8 +38,6 @@ COARSE = 4
 INHERITED = 3.0
 """What a block's error counts beside the bits of its vector: the frames that follow inherit it."""
 
-OVERLAPS_BELOW = 30
-"""The rate point from which on overlap is not looked at: what fits pictures of low quality best, once it overlaps, is seldom how things moved, and the context moves with it."""
 
 def neighbours(field: Tensor) -> Tensor:
     """The vectors above, below, left and right: (B, 3, h, w) -> (4, B, 3, h, w); the border repeats."""
@@ -57,7 +56,7 @@ def centre(around: Tensor) -> Prediction:
 
 
 class References:
-    """Pictures at all quarter-sample positions, from which blocks are read. Those of the call before are not made anew.
+    """Pictures at all quarter-sample positions, from which blocks are read, on a GPU. Those of the call before are not made anew.
 
     Args:
         count: how many pictures at most; fewer where they would take over a gigabyte.
@@ -76,21 +75,16 @@ class References:
         batch, _, height, width = pictures[0].shape
         shape = (batch, 16, height + 2 * MARGIN, width + 2 * MARGIN)
         if self.planes.shape[1:] != shape or self.planes.device != pictures[0].device:
-            count = max(1, min(self.count, (1 << 30) // math.prod(shape)))
-            size = count * math.prod(shape)
+            count = max(1, min(self.count, LARGEST // math.prod(shape)))
             with torch.inference_mode(False):  # for use in any mode
-                self.planes = torch.empty(size + SLACK, dtype=torch.uint8, device=pictures[0].device)[:size].view(count, *shape)
+                self.planes = torch.empty(count, *shape, dtype=torch.uint8, device=pictures[0].device)
                 self.ages = torch.zeros(count, dtype=torch.int32, device=pictures[0].device)
             self.slots, self.recent, self.memory = [None] * count, list(range(count)), self.memory + 1
         pictures = pictures[: len(self.slots)]
         for picture in pictures:
             if not any(known is picture for known in self.slots):
                 free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
-                if picture.is_cuda:
-                    self.planes[free] = _framed_phases(picture)
-                else:
-                    for plane, out in zip(picture[:, 0].float().contiguous().numpy(), self.planes[free].numpy()):
-                        fill_phases(plane, out)
+                self.planes[free] = _framed_phases(picture)
                 self.slots[free] = picture
         order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
         self.recent = [k for k in self.recent if k not in order] + order[::-1]
@@ -267,6 +261,8 @@ class Search:
     def __init__(self, reach: int = 48, plan: Plan = THOROUGH, references: int = 4):
         self.reach, self.plan = reach, plan
         self.references = References(references)
+        self.loops: list[InLoops] = []  # for every sample, on a processor
+        self.known: list[tuple[Tensor, list[Luma]]] = []  # pictures of the call before, there
 
     @torch.no_grad()
     def __call__(
@@ -287,35 +283,37 @@ class Search:
             pricing: what vectors cost; without it, or by a plan that is not priced, that is guessed.
             older: ages of the pictures that are searched beside the newest; by default all.
         """
-        self.references.update(pictures)
-        ages = [age for age in range(1, len(self.references)) if older is None or age in older]
-        pricing = pricing if self.plan.priced else None
         if current.is_cuda:
-            return self._on_device(current, pictures, previous, rate, pricing, ages)
-        planes, fields = self.references.planes.flatten(0, 1).numpy(), []
-        for k, multiplier in enumerate(lagrangian(point) for point in rate.tolist()):
-            luma, newest = (picture[k, 0].float().numpy() for picture in (current, pictures[0]))
-            order, past = self.references.order.numpy() * np.int32(len(current)) + np.int32(k), previous[k].contiguous().numpy()
-            matching = Matching(luma, newest, planes, order, multiplier, self.plan)
-            field, errors = matching.match(past, self.reach, ages), None
-            if self.plan.overlaps and float(rate[k]) < OVERLAPS_BELOW:
-                errors = Overlap(current[k : k + 1], [picture[k : k + 1] for picture in pictures], self.references).of
-                for _ in range(self.plan.overlaps):
-                    matching.settle(field, errors)
-            matching.prune(field, pricing.coded_steps(field, k) if pricing else guessed_steps(field, past), PRICE, errors)
-            fields.append(field)
+            return self._on_device(current, pictures, previous, rate, pricing, older)
+        self.known = [(picture, self._lumas(picture)) for picture in pictures]
+        self.loops += [InLoops(self.reach, self.plan, self.references.count) for _ in range(len(current) - len(self.loops))]
+        fields = []
+        for k, (plane, past, point, search) in enumerate(zip(_planes(current), previous.contiguous().numpy(), rate.tolist(), self.loops)):
+            priced = partial(pricing.coded_steps, k=k) if pricing else None
+            fields.append(search(plane, [lumas[k] for _, lumas in self.known], past, point, priced, older))
         return torch.from_numpy(np.stack(fields))
 
+    def _lumas(self, picture: Tensor) -> list[Luma]:
+        """Those of all samples, the same ones as in the call before."""
+        return next((lumas for known, lumas in self.known if known is picture), None) or [Luma(plane) for plane in _planes(picture)]
+
+    def forget(self) -> None:
+        """Make nothing of the pictures of calls before, which may hold others by now."""
+        self.references.forget()
+        self.known = []
+
     def _on_device(
-        self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None, ages: Sequence[int]
+        self, current: Tensor, pictures: Sequence[Tensor], previous: Tensor, rate: Tensor, pricing: Pricing | None, older: Sequence[int] | None
     ) -> Tensor:
         """The same for all blocks of all samples at once."""
+        self.references.update(pictures)
+        ages = tuple(age for age in range(1, len(self.references)) if older is None or age in older)
+        pricing = pricing if self.plan.priced else None
         overlaps = self.plan.overlaps if self.plan.overlaps and float(rate.max()) < OVERLAPS_BELOW else 0
         motion, context = (pricing.motion, pricing.context) if pricing else (None, None)
-        older = _known(tuple(ages), current.device)
         count = len(self.references)
         used = pictures[: count if overlaps else 1]
-        return self._matched((self.references.memory, count), older, overlaps, motion, context, current, previous, rate, *used)
+        return self._matched((self.references.memory, count), _known(ages, current.device), overlaps, motion, context, current, previous, rate, *used)
 
     @recorded
     def _matched(
@@ -434,6 +432,12 @@ class Search:
         columns = spaced(fields.shape[-1], 1, 0, device) if columns is None else columns
         found = self.references.windows(fields, window - 2 * OVERLAP, rows, columns)
         return _worth(_variances(found, current, _weights(window, device)), (window - 2 * OVERLAP) ** 2, multiplier)
+
+
+def _planes(luma: Tensor) -> Array:
+    """(B, 1, H, W) -> (B, H, W) float32."""
+    planes: Array = luma[:, 0].float().contiguous().numpy()
+    return planes
 
 
 def _best(fields: Tensor, costs: Tensor) -> Tensor:

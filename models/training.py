@@ -346,7 +346,7 @@ class Trainer:
         """Give back the memory that steps have kept."""
         self.optimizer.zero_grad()
         for search in self.searches.values():
-            search.references.forget()
+            search.forget()
         gc.collect()
 
     def _losses(self, stage: Stage, pictures: list[Planes], draw: Draw, tally: Tally) -> Iterator[Tensor]:
@@ -533,7 +533,7 @@ class _RecordedStep:
     def _work(self) -> None:
         trainer = self.trainer
         for search in trainer.searches.values():
-            search.references.forget()
+            search.forget()
         trainer.optimizer.zero_grad()
         tally = Tally()
         (loss,) = trainer._losses(self.stage, self.pictures, self.choices, tally)

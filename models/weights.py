@@ -7,7 +7,8 @@ other tensors are the float16 parameters of all networks: of those that only an 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.arrays import Array
+    from models.compiled.encoder import EncoderCodec
     from models.codec import Codec
     from models.compiled.enhancer import Enhancer
 
@@ -53,6 +55,13 @@ class DecoderModel:
     name: str
     hash: bytes  # 8 bytes
     enhancer: Enhancer | None = None  # the out-of-loop filter
+
+
+@dataclass(frozen=True)
+class EncoderModel(DecoderModel):
+    """What encodes, and decodes, with trained weights, without PyTorch."""
+
+    codec: EncoderCodec
 
 
 @dataclass(frozen=True)
@@ -152,24 +161,47 @@ def load_decoder(model: str, enhance: bool = False) -> DecoderModel:
     preset, tensors = _read(path, "np", (INTEGERS, ENHANCER) if enhance else INTEGERS)
     integers = _integers(tensors)
     enhancer = _enhancer(path, preset, {name: values for name, values in tensors.items() if name.startswith(ENHANCER)}) if enhance else None
-    return DecoderModel(_compiled(path, preset, integers), path.stem, weights_hash(integers), enhancer)
+    with _fitting(path, preset):
+        codec = CompiledCodec(PRESETS[preset], integers)
+    return DecoderModel(codec, path.stem, weights_hash(integers), enhancer)
+
+
+def load_encoder(model: str) -> EncoderModel:
+    """What encodes with a model by name, or with one from a weights file, in compiled loops (`models.compiled.codec.is_compiled`). It decodes, too.
+
+    Raises:
+        WeightsError: as of `load_decoder`.
+    """
+    from models.compiled.encoder import EncoderCodec
+
+    path = locate(model)
+    preset, tensors = _read(path, "np")
+    integers, parameters = _integers(tensors), {name: values for name, values in tensors.items() if not name.startswith(INTEGERS)}
+    _check_finite(path, parameters)
+    with _fitting(path, preset):
+        codec = EncoderCodec(PRESETS[preset], integers, parameters)
+    return EncoderModel(codec, path.stem, weights_hash(integers), codec.enhancer)
 
 
 def _enhancer(path: Path, preset: str, parameters: dict[str, Array]) -> Enhancer:
     from models.compiled.enhancer import Enhancer
     from models.compiled.rough import Parameters
 
-    if not all(np.isfinite(values).all() for values in parameters.values()):
-        raise _infinite(path)
-    try:
+    _check_finite(path, parameters)
+    with _fitting(path, preset):
         return Enhancer(Parameters(parameters), PRESETS[preset])
-    except Misfit:
-        raise _misfit(path, preset) from None
 
 
-def _compiled(path: Path, preset: str, integers: dict[str, Array]) -> CompiledCodec:
+def _check_finite(path: Path, parameters: Mapping[str, Tensor | Array]) -> None:
+    if not all(np.isfinite(np.asarray(values)).all() for values in parameters.values()):
+        raise WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
+
+
+@contextmanager
+def _fitting(path: Path, preset: str) -> Iterator[None]:
+    """Errors of networks whose weights are not theirs as a WeightsError."""
     try:
-        return CompiledCodec(PRESETS[preset], integers)
+        yield
     except RangeError as error:
         raise WeightsError(f"{path}: {error}, so that they would not be exact; train or fetch new weights") from None
     except Misfit:
@@ -180,10 +212,6 @@ def _misfit(path: Path, preset: str) -> WeightsError:
     return WeightsError(f"{path}: the weights do not fit the preset {preset} of this version; train or fetch new ones")
 
 
-def _infinite(path: Path) -> WeightsError:
-    return WeightsError(f"{path}: the weights are not all finite numbers; train or fetch new ones")
-
-
 def load(model: str, device: torch.device | str = "cpu") -> Model:
     """A model by name, or from a weights file, ready for exact coding.
 
@@ -192,11 +220,14 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
     """
     import torch
 
-    from models.codec import Codec
+    from models.codec import Codec, in_loops
 
     path = locate(model)
     contents = read(path)
-    loops = _compiled(path, contents.preset, {name: values.numpy() for name, values in contents.integers.items()})
+    _check_finite(path, contents.parameters)
+    with _fitting(path, contents.preset):
+        integers, parameters = ({name: values.numpy() for name, values in some.items()} for some in (contents.integers, contents.parameters))
+        loops = in_loops(PRESETS[contents.preset], integers, parameters, torch.device(device))
     codec = Codec(PRESETS[contents.preset])
     try:
         codec.load_state_dict(contents.parameters, strict=False)
@@ -204,8 +235,6 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
         raise _misfit(path, contents.preset) from None
     if {name for name, _ in codec.named_parameters()} != contents.parameters.keys():
         raise _misfit(path, contents.preset)
-    if not all(torch.isfinite(tensor).all() for tensor in contents.parameters.values()):
-        raise _infinite(path)
     restore(codec, contents.integers)
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     codec.exact = True

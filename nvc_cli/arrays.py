@@ -1,4 +1,4 @@
-"""Decoding on a processor, in compiled loops, without PyTorch."""
+"""Decoding and encoding on a processor, in compiled loops, without PyTorch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.compiled.codec import Codec, State
-from models.compiled.pictures import Picture
-from models.entropy import SymbolDecoder
+from models.compiled.codec import Codec, State, Unfiltered
+from models.compiled.pictures import Picture, distortion, padded
+from models.entropy import SymbolDecoder, SymbolEncoder
 from models.stages import staged
 from nvc_cli.frame import Frame
 from nvc_cli.stream import Packet
 
 if TYPE_CHECKING:
+    from models.compiled.encoder import EncoderCodec
     from models.compiled.enhancer import Enhancer
+    from models.compiled.search import Search
+    from models.refinement import Refinement
+    from nvc_cli.effort import Effort
 
 NO_KEYFRAME = "no keyframe comes before it"
 
@@ -35,7 +39,7 @@ class InLoops:
             return self.codec.decode_keyframe(height, width, packet.rate, coder)
         if last is None:
             raise ValueError(NO_KEYFRAME)
-        return self.codec.decode_frame(last, packet.rate, packet.refresh, packet.filtered, coder)
+        return self.codec.decode_frame(last, packet.rate, packet.refresh, coder).finish(packet.filtered)
 
     @staged("pictures out")
     def shown(self, state: State, width: int, height: int) -> Frame:
@@ -46,8 +50,51 @@ class InLoops:
         """A picture with the out-of-loop filter, which sees the next one and the rate points of both."""
         if self.enhancer is None:
             raise RuntimeError("the model was loaded without its out-of-loop filter")
-        better = self.enhancer(last.picture, last.context, following.picture, rate, following_rate)
-        return _frame(Picture(*(plane.round().clip(0, 255) for plane in better.planes)), width, height)
+        return _frame(self.enhancer(last.picture, last.context, following.picture, rate, following_rate).clipped(), width, height)
+
+
+class EncodingInLoops(InLoops):
+    """The networks of an encoder; `nvc_cli.tensors.EncodingInTorch` is the same in PyTorch."""
+
+    codec: EncoderCodec
+    enhancer: Enhancer
+
+    def __init__(self, codec: EncoderCodec) -> None:
+        super().__init__(codec, codec.enhancer)
+
+    def search(self, effort: Effort) -> Search:
+        """What finds the vectors of the frames of one video."""
+        from models.compiled.search import Search
+
+        return Search(effort.reach, effort.plan, effort.references)
+
+    @staged("pictures in")
+    def source(self, frame: Frame) -> Picture:
+        """A picture to be encoded, padded to an aligned size."""
+        return padded(frame.planes)
+
+    def keyframe(self, source: Picture, rate: int, coder: SymbolEncoder, refinement: Refinement | None) -> State:
+        """Write a keyframe; returns the decoder's state after it."""
+        return self.codec.encode_keyframe(source, rate, coder, refinement)
+
+    def frame(
+        self, search: Search, source: Picture, state: State, rate: int, older: list[int], coder: SymbolEncoder, refinement: Refinement | None
+    ) -> Unfiltered:  # fmt: skip
+        """Write a P-frame, whose vectors are searched in pictures of the ages `older`, too. What remains to decide is the filter."""
+        vectors, steps = self.codec.search(search, source, state, rate, older)
+        return self.codec.encode_frame(source, state, rate, vectors, False, coder, steps, refinement)
+
+    def finish(self, unfiltered: Unfiltered, filtered: bool) -> State:
+        """The state after a P-frame with the filter on or off."""
+        return unfiltered.finish(filtered)
+
+    def error(self, state: State, source: Picture) -> float:
+        """How far the picture of a state is from its source."""
+        return distortion(state.picture, source)
+
+    def enhanced_error(self, last: State, rate: int, following: State, following_rate: int, source: Picture) -> float:
+        """The same with the out-of-loop filter."""
+        return distortion(self.enhancer(last.picture, last.context, following.picture, rate, following_rate).clipped(), source)
 
 
 def _frame(picture: Picture, width: int, height: int) -> Frame:

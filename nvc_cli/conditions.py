@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +83,23 @@ def _versions() -> dict[str, str]:
         "nvc": __version__,
         "program": _program_hash(),
         "python": platform.python_version(),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
-        "av": f"{version('av')} with libavcodec {codec}",
+        **{name: _version(name) for name in ("torch", "numba", "numpy")},
+        "av": f"{_version('av')} with libavcodec {codec}",
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a processor codes without PyTorch
+        return "none"
 
 
 def _program_hash() -> str:
     """SHA-256 of all Python files of the program, beginning: between releases, too, figures of two programs are not mixed."""
-    digest, package = hashlib.sha256(), Path(__file__).parent
-    for file in sorted([*package.glob("*.py"), *(package.parent / "models").glob("*.py")]):
-        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for file in sorted(file for package in ("models", "nvc_cli") for file in (root / package).rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

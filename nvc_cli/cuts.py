@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
+
+from models.arrays import Array
+from models.compiled.pictures import grown
+from models.kernels import cuts
+from models.kernels.threads import spread
+from models.presets import aligned
 
 SIDE = 96
 """Cuts are looked for in reduced pictures, whose smaller side is below this many samples."""
@@ -28,6 +32,9 @@ CUT, JUMP = 0.8, 1.5
 FLOOR = 1.0
 """Texture of noise that does not matter, in grey levels."""
 
+LEAST = 1 << 18
+"""Samples that are worth a thread of their own."""
+
 
 @dataclass(frozen=True)
 class Glance:
@@ -41,11 +48,12 @@ class Lookout:
     """Looks at pictures in order of display. The first begins a scene."""
 
     def __init__(self) -> None:
-        self.last: Tensor | None = None
+        self.last: Array | None = None
         self.ratio = math.inf  # of the last one's prediction error to its texture; nothing is a jump from the first
 
-    def __call__(self, luma: Tensor) -> Glance:
-        """Of an aligned picture's luma, (1, 1, H, W)."""
+    def __call__(self, luma: Array) -> Glance:
+        """Of a picture's luma, uint8 (H, W)."""
+        luma = np.ascontiguousarray(grown(luma, *map(aligned, luma.shape)))
         activity, last, self.last = _activity(luma), self.last, _reduced(luma)
         if last is None:
             return Glance(activity, True)
@@ -55,30 +63,47 @@ class Lookout:
         return Glance(activity, self.ratio > max(CUT, JUMP * before))
 
 
-def _activity(luma: Tensor) -> float:
-    return float((luma[..., 1:] - luma[..., :-1]).abs().mean() + (luma[..., 1:, :] - luma[..., :-1, :]).abs().mean())
+def _activity(luma: Array) -> float:
+    height, width = luma.shape
+    parts: list[Array] = []
+
+    def some(first: int, last: int) -> None:
+        sums = np.zeros(2, np.int64)
+        cuts.steps(first, last, luma, sums)
+        parts.append(sums)
+
+    spread(height, some, LEAST // width + 1)
+    across, down = np.sum(parts, 0)
+    return float(across / (height * (width - 1)) + down / ((height - 1) * width))
 
 
-def _reduced(luma: Tensor) -> Tensor:
-    """Halved until the smaller side is below `SIDE`: (1, 1, H, W) -> (H', W')."""
-    return F.avg_pool2d(luma, 2 ** max(0, (min(luma.shape[2:]) // SIDE).bit_length()))[0, 0]
+def _reduced(luma: Array) -> Array:
+    """Halved until the smaller side is below `SIDE`: (H, W) -> (H', W')."""
+    height, width = luma.shape
+    side = 2 ** max(0, (min(height, width) // SIDE).bit_length())
+    out = np.empty((height // side, width // side), np.float32)
+    spread(len(out), lambda first, last: cuts.reduced(first, last, luma, out), LEAST // (side * width) + 1)
+    return out
 
 
-def _texture(picture: Tensor) -> float:
+def _blocks(picture: Array) -> Array:
+    """Whole blocks of a picture: (H', W') -> (h, BLOCK, w, BLOCK)."""
+    rows, columns = (size // BLOCK for size in picture.shape)
+    return picture[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
+
+
+def _texture(picture: Array) -> float:
     """Mean absolute difference of samples to the mean of their block."""
-    blocks = picture.unfold(0, BLOCK, BLOCK).unfold(1, BLOCK, BLOCK)
-    return float((blocks - blocks.mean((2, 3), keepdim=True)).abs().mean())
+    blocks = _blocks(picture)
+    return float(np.abs(blocks - blocks.mean((1, 3), keepdims=True)).mean())
 
 
-def _prediction_error(picture: Tensor, last: Tensor, enough: float) -> float:
+def _prediction_error(picture: Array, last: Array, enough: float) -> float:
     """Mean absolute error of blocks that are each predicted from the best place in the last picture, made as bright as this one; or any below `enough`."""
-    height, width = picture.shape
-    last = last - last.mean() + picture.mean()
-    past = F.pad(last[None, None], (RADIUS,) * 4, mode="replicate")[0, 0]
-    least, mean = torch.full((), math.inf), math.inf
+    past = np.pad(last - last.mean() + picture.mean(), RADIUS, mode="edge")
+    least, mean = np.full([size // BLOCK for size in picture.shape], np.inf, np.float32), math.inf
     for down in sorted(range(2 * RADIUS + 1), key=lambda down: abs(down - RADIUS)):
-        moved = past[down : down + height].unfold(1, width, 1).transpose(0, 1)  # (displacements across, H', W')
-        least = torch.minimum(least.to(picture.device), F.avg_pool2d((moved - picture).abs()[:, None], BLOCK).amin(0))
+        cuts.match(picture, past, down, BLOCK, least)
         mean = float(least.mean())
         if mean <= enough:
             break

@@ -130,7 +130,7 @@ def _networks(model: Model | DecoderModel, enhance: bool) -> Any:
             raise NvcError(f"the model {model.name} was loaded without its out-of-loop filter; load it with enhance=True")
         return InLoops(model.codec, model.enhancer)
     if model.codec.compiled:
-        return InLoops(model.codec.compiled, model.codec.enhancing)
+        return InLoops(model.codec.compiled, model.codec.compiled.enhancer)
     from nvc_cli.tensors import InTorch
 
     return InTorch(model.codec, next(model.codec.parameters()).device)

@@ -19,7 +19,7 @@ from nvc_cli.decision import Decision, Heuristic, Learned, LookAhead
 from nvc_cli.errors import NvcError
 from nvc_cli.files import STDOUT, check_target, publish
 from nvc_cli.rate import OnePass, Target
-from nvc_cli.runtime import choose_device, effort_option, load_model, profile_option, runtime_options
+from nvc_cli.runtime import effort_option, load_encoder, profile_option, runtime_options
 
 if TYPE_CHECKING:
     from nvc_cli.decoder import Decoder
@@ -205,12 +205,10 @@ def command(
             raise NvcError(
                 f"{source}: a picture of {info.width}x{info.height} cannot be coded, sides must be from {SMALLEST} to {LARGEST}; scale it first"
             )
-        from torch import get_num_threads
-
+        from models.kernels.threads import threads as threads_in_use
         from nvc_cli.report import Meter, profiled, tell, tell_profile
 
-        place = choose_device(device, threads)
-        weights = load_model(model, place)
+        weights = load_encoder(model, device, threads)
         from nvc_cli.decoder import Decoder
         from nvc_cli.effort import DRAFT, EFFORTS
         from nvc_cli.encoder import Encoder
@@ -234,7 +232,7 @@ def command(
                 count = _count(source, size, fps, two_pass)
             control = _one_pass(aim, header, count, keyint, reader.side)
             if two_pass:
-                encoder = Encoder(weights, control, keyint, False, place, DRAFT, scenecut)
+                encoder = Encoder(weights, control, keyint, False, None, DRAFT, scenecut)
                 with open_reader(source, size, fps, frames) as again:
                     drafted = draft(again, encoder, header, Meter(info, count, "first pass"))
                 control = TwoPass(drafted, _budget(aim, header, len(drafted), reader.side))
@@ -252,11 +250,11 @@ def command(
                 return length
 
             if jobs > 1 and not isinstance(control, TwoPass):
-                recipe = Recipe(target, header, model, device, max(1, get_num_threads() // jobs), rule, thinking, control, verify)
-                encode_in_parallel(reader, Borders(keyint, scenecut, place), recipe, jobs, meter, write, bool(writer))
+                recipe = Recipe(target, header, model, device, max(1, threads_in_use() // jobs), rule, thinking, control, verify)
+                encode_in_parallel(reader, Borders(keyint, scenecut), recipe, jobs, meter, write, bool(writer))
             else:
-                encoder = Encoder(weights, control, keyint, rule, place, thinking, scenecut)
-                _encode(reader, encoder, Decoder(header, weights, False, place, target) if verify else None, meter, write)
+                encoder = Encoder(weights, control, keyint, rule, None, thinking, scenecut)
+                _encode(reader, encoder, Decoder(header, weights, name=target) if verify else None, meter, write)
             for sample in reader.rest():
                 stream.write_sample(sample)
         summary = meter.summary(stream.size)

@@ -6,32 +6,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from models.codec import State
 from models.cycle import KEYFRAME, rate_point
 from models.entropy import SymbolEncoder
 from models.kernels.threads import beside
-from models.picture import Planes
 from models.presets import lagrangian
-from models.quality import distortion
-from models.search import Search
 from models.vectors import REFERENCES
-from models.weights import Model
+from models.weights import EncoderModel, Model
+from nvc_cli.arrays import EncodingInLoops
 from nvc_cli.cuts import Lookout
 from nvc_cli.decision import Decision, LookAhead, Moment
 from nvc_cli.effort import EFFORTS, Effort
 from nvc_cli.frame import Frame
 from nvc_cli.rate import RateControl
-from nvc_cli.runtime import ready_model
+from nvc_cli.runtime import ready_encoder
 from nvc_cli.stream import Packet, picture_checksum
-from nvc_cli.tensors import to_frame, to_picture
 from nvc_cli.trial import Trial
 
 if TYPE_CHECKING:
     import av
     import numpy as np
+    import torch
 
 MAX_QP = 7
 
@@ -50,8 +44,8 @@ class _Coded:
     """One frame that may still turn out another way."""
 
     frame: Frame
-    source: Planes
-    state: State
+    source: Any  # as the networks take it
+    state: Any  # which the networks know
     rate: int
     keyframe: bool
     filtered: bool
@@ -63,7 +57,7 @@ class _Coded:
 class _Way:
     """One way to have coded the frames so far."""
 
-    state: State
+    state: Any
     cost: float = 0.0  # bits + λ·error, where ways differ
     open: tuple[_Coded, ...] = ()  # frames not given out yet
 
@@ -75,12 +69,12 @@ class Encoder:
     """Turns frames into packets, for a StreamWriter whose header is `Header.of(info, encoder.model)`.
 
     Args:
-        model: a model of the package, a .safetensors file, or what `models.weights.load` returns.
+        model: a model of the package, a .safetensors file, or what `models.weights.load` or `load_encoder` returns.
         qp: 0 (best picture) to 7 (smallest file), in steps of 1/8; or what finds the rate point of each frame, such as `OnePass`,
             which must then be told by `took` what frames took.
         keyint: largest distance of keyframes; 0: no limit.
         decision: when the in-loop filter is on: True, False, or how to find out; None: as the effort says.
-        device: where the model is, or is to be; by default on a CUDA device if there is one.
+        device: where a model that is given by name is to be; by default on a CUDA device if there is one.
         effort: how long to think, a name among `EFFORTS` or another `Effort`.
         scenecut: keyframes at scene cuts, too.
 
@@ -90,30 +84,29 @@ class Encoder:
     """
 
     def __init__(
-        self, model: Model | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision | None = None,
+        self, model: Model | EncoderModel | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision | None = None,
         device: torch.device | None = None, effort: Effort | str = "medium", scenecut: bool = False,
     ):  # fmt: skip
-        self.model, self.device = ready_model(model, device)
-        self.codec = self.model.codec
+        self.model = ready_encoder(model, device)
+        self.networks = _networks(self.model)
         self.control: RateControl | None = None if isinstance(qp, int | float) else qp
         self.base = round(qp * 8) if isinstance(qp, int | float) else 0
         if not 0 <= self.base <= 8 * MAX_QP:
             raise ValueError(f"a quality of {qp} is not one from 0 to {MAX_QP}")
         effort = EFFORTS[effort] if isinstance(effort, str) else effort
         self.keyint, self.decision = keyint, effort.decision if decision is None else decision
-        self.search = Search(effort.reach, effort.plan, effort.references)
+        self.search = self.networks.search(effort)
         self.lookout = Lookout() if scenecut or self.control else None
         self.scenecut, self.effort = scenecut, effort
-        self.waiting: list[tuple[Frame, Planes]] = []  # frames and their sources, until it is known how good their keyframe is to be
+        self.waiting: list[tuple[Frame, Any]] = []  # frames and their sources, until it is known how good their keyframe is to be
         self.keyframe = KEYFRAME  # its offset in the quality cycle
-        self.hasty: Search | None = None  # what trials of keyframes search by
+        self.hasty: Any = None  # what trials of keyframes search by
         self.since = 0  # frames since the keyframe
         self.rates: list[int] = []  # of these frames, the newest first
         self.ways: list[_Way] = []
         self.last: _Coded | None = None  # the frame that was given out last
         self.trusted = 0  # pictures on which the enhancer need not be tried
 
-    @torch.inference_mode()
     def encode(self, picture: Frame | np.ndarray[Any, Any] | av.VideoFrame) -> list[Encoded]:
         """Encode the next frame in order of display; returns the frames that are decided on, which may be none, or several. After the last one comes `finish`.
 
@@ -121,8 +114,8 @@ class Encoder:
             ValueError: it is none of what `Frame.of` takes.
         """
         frame = Frame.of(picture)
-        source, done = to_picture(frame, self.device), []
-        glance = self.lookout(source.y) if self.lookout else None
+        source, done = self.networks.source(frame), []
+        glance = self.lookout(frame.y) if self.lookout else None
         cut = glance is not None and self.scenecut and glance.cut
         if (self.keyint and self.since + len(self.waiting) >= self.keyint) or cut:
             done = self.finish()
@@ -144,12 +137,12 @@ class Encoder:
 
     def _candidate(self, offset: int) -> Encoder:
         """A hasty encoder for a trial of keyframes."""
-        candidate = Encoder(self.model, self.base / 8, 0, device=self.device, effort="fast")
+        candidate = Encoder(self.model, self.base / 8, 0, effort="fast")
         candidate.keyframe, candidate.trusted = offset, 1 << 16  # nobody looks at its flags
         candidate.search = self.hasty = self.hasty or candidate.search
         return candidate
 
-    def _code(self, frame: Frame, source: Planes) -> list[Encoded]:
+    def _code(self, frame: Frame, source: Any) -> list[Encoded]:
         """Encode a frame at last; returns the frames that are decided on."""
         self.ways = self._follow(frame, source) if self.ways else [self._keyframe(frame, source)]
         self.since += 1
@@ -162,7 +155,6 @@ class Encoder:
             yield from self.encode(picture)
         yield from self.finish()
 
-    @torch.inference_mode()
     def finish(self) -> list[Encoded]:
         """The frames that are still open; what comes next is a keyframe."""
         done = self._begin(self.effort.trial, True) if self.waiting and self.effort.trial else []
@@ -178,16 +170,20 @@ class Encoder:
             self.control.took(8 * size)
 
     @property
-    def state(self) -> State:
+    def state(self) -> Any:
         """The decoder's state after the last frame, on the way that is the cheapest so far."""
         return _cheapest(self.ways).state
 
-    def _keyframe(self, frame: Frame, source: Planes) -> _Way:
+    def error(self, source: Any) -> float:
+        """How far the picture of that state is from its source."""
+        return self.networks.error(self.state, source)
+
+    def _keyframe(self, frame: Frame, source: Any) -> _Way:
         rate, coder = rate_point(self.base, 0, keyframe=self.keyframe), SymbolEncoder()
-        state = self.codec.encode_keyframe(source, self._tensor(rate), coder, self.effort.refinement(0))
+        state = self.networks.keyframe(source, rate, coder, self.effort.refinement(0))
         return _Way(state).then(_Coded(frame, source, state, rate, True, False, coder.finish()), 0.0)
 
-    def _follow(self, frame: Frame, source: Planes) -> list[_Way]:
+    def _follow(self, frame: Frame, source: Any) -> list[_Way]:
         """All ways worth following, one P-frame on."""
         ways = [longer for way in self.ways for longer in self._continue(way, frame, source)]
         if not isinstance(self.decision, LookAhead):
@@ -195,25 +191,23 @@ class Encoder:
         ends = [[way for way in ways if way.open[-1].filtered == filtered] for filtered in (False, True)]
         return [_cheapest(end) for end in ends]
 
-    def _continue(self, way: _Way, frame: Frame, source: Planes) -> list[_Way]:
+    def _continue(self, way: _Way, frame: Frame, source: Any) -> list[_Way]:
         """A way with one more P-frame: with the flag that is decided on, or with both."""
         rate, coder, decision = rate_point(self.base, self.since), SymbolEncoder(), self.decision
         last = way.open[-1] if way.open else self.last
-        rates = self._tensor(rate)
         older = sorted(range(1, min(len(self.rates), self.effort.references)), key=lambda age: (self.rates[age], age))[: self.effort.older]
-        vectors, steps = self.codec.search(self.search, source, way.state, rates, older)
-        unfiltered = self.codec.encode_frame(source, way.state, rates, vectors, False, coder, steps, self.effort.refinement(self.since))
+        unfiltered = self.networks.frame(self.search, source, way.state, rate, older, coder, self.effort.refinement(self.since))
         written = beside(coder.finish)
         if isinstance(decision, bool):
-            state = unfiltered.finish(decision)
+            state = self.networks.finish(unfiltered, decision)
             return [way.then(_Coded(frame, source, state, rate, False, decision, written()), 0.0)]
-        states, payload = [unfiltered.finish(flag) for flag in (False, True)], written()
-        off, on = errors = [_error(state.picture, source) for state in states]
+        states, payload = [self.networks.finish(unfiltered, flag) for flag in (False, True)], written()
+        off, on = errors = [self.networks.error(state, source) for state in states]
         moment = Moment(off, on, self.since, self.base, last is not None and last.filtered)
         coded = [_Coded(frame, source, state, rate, False, bool(flag), payload, moment) for flag, state in enumerate(states)]
         if not isinstance(decision, LookAhead):
             return [way.then(coded[decision(moment)], 0.0)]
-        weight = lagrangian(float(rate)) * source.y.numel()
+        weight = lagrangian(float(rate)) * frame.coded_samples
         return [way.then(c, 8 * len(payload) + weight * error) for c, error in zip(coded, errors)]
 
     def _decided(self) -> list[Encoded]:
@@ -230,7 +224,8 @@ class Encoder:
         return done
 
     def _packed(self, coded: _Coded) -> Encoded:
-        picture = replace(to_frame(coded.state.picture, coded.frame.y.shape[1], coded.frame.y.shape[0]), time=coded.frame.time)
+        height, width = coded.frame.y.shape
+        picture = replace(self.networks.shown(coded.state, width, height), time=coded.frame.time)
         packet = Packet(
             keyframe=coded.keyframe,
             rate=coded.rate,
@@ -252,15 +247,14 @@ class Encoder:
             self.trusted = 0
             if self.effort.refining or following.rate != rate_point(self.base, 0):
                 return self.helps_before(following.frame)
-            return self._enhancer_helps(self.last, following.state.picture, following.rate)
+            return self._enhancer_helps(self.last, following.state, following.rate)
         if self.trusted:
             self.trusted -= 1
             return True
-        helps = self._enhancer_helps(self.last, following.state.picture, following.rate)
+        helps = self._enhancer_helps(self.last, following.state, following.rate)
         self.trusted = self.effort.trust if helps else 0
         return helps
 
-    @torch.inference_mode()
     def helps_before(self, keyframe: Frame) -> bool:
         """Whether the out-of-loop filter is to be used on the last frame that was given out, if this one comes next as a keyframe.
 
@@ -269,21 +263,24 @@ class Encoder:
         if self.last is None:
             return False
         rate = rate_point(self.base, 0)
-        state = self.codec.encode_keyframe(to_picture(keyframe, self.device), self._tensor(rate), SymbolEncoder())
-        return self._enhancer_helps(self.last, state.picture, rate)
+        state = self.networks.keyframe(self.networks.source(keyframe), rate, SymbolEncoder(), None)
+        return self._enhancer_helps(self.last, state, rate)
 
-    def _enhancer_helps(self, coded: _Coded, following: Planes, rate: int) -> bool:
-        """Whether it brings a picture closer to its source; `rate` is that of the following one."""
-        better = self.codec.enhance(coded.state, self._tensor(coded.rate), following, self._tensor(rate)).rounded()
-        return _error(better, coded.source) < _error(coded.state.picture, coded.source)
-
-    def _tensor(self, rate: int) -> Tensor:
-        return torch.tensor([rate], device=self.device)
+    def _enhancer_helps(self, coded: _Coded, following: Any, rate: int) -> bool:
+        """Whether it brings a picture closer to its source; `following` is the next state, `rate` the next one's."""
+        return self.networks.enhanced_error(coded.state, coded.rate, following, rate, coded.source) < self.networks.error(coded.state, coded.source)
 
 
 def _cheapest(ways: list[_Way]) -> _Way:
     return min(ways, key=lambda way: way.cost)
 
 
-def _error(picture: Planes, source: Planes) -> float:
-    return float(distortion(picture, source))
+def _networks(model: Model | EncoderModel) -> Any:
+    """What encodes with a model: compiled loops, where there are any; sources, states and searches are theirs to know."""
+    if isinstance(model, EncoderModel):
+        return EncodingInLoops(model.codec)
+    if model.codec.compiled:
+        return EncodingInLoops(model.codec.compiled)
+    from nvc_cli.tensors import EncodingInTorch
+
+    return EncodingInTorch(model.codec, next(model.codec.parameters()).device)

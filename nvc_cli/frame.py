@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from models.presets import aligned
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -83,6 +86,11 @@ class Frame:
     @property
     def planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.y, self.u, self.v
+
+    @property
+    def coded_samples(self) -> int:
+        """Of luma, with those that pad it to an aligned size."""
+        return math.prod(map(aligned, self.y.shape))
 
     @staticmethod
     def of(picture: Frame | np.ndarray[Any, Any] | VideoFrame) -> Frame:

@@ -23,7 +23,7 @@ from nvc_cli.rate import OnePass
 from nvc_cli.segments import Borders, Segment, spool
 from nvc_cli.stream import Header, Packet, pack_packet
 from nvc_cli.switches import Switches
-from nvc_cli.workers import Workers, abandoned, disk_errors, ready, scratch
+from nvc_cli.workers import Workers, abandoned, disk_errors, ready_encoder, scratch
 
 if TYPE_CHECKING:
     from nvc_cli.effort import Effort
@@ -74,11 +74,11 @@ def encode_segment(frames: Iterable[Frame], first: int, count: int, recipe: Reci
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
 
-    model, device = ready(recipe.model, recipe.device, recipe.threads)
+    model = ready_encoder(recipe.model, recipe.device, recipe.threads)
     part, switches = Part(), Switches()
     control = recipe.quality.anew(count) if isinstance(recipe.quality, OnePass) else recipe.quality
-    encoder = Encoder(model, control, 0, recipe.decision, device, recipe.effort)
-    verifier = Decoder(recipe.header, model, False, device, recipe.name)
+    encoder = Encoder(model, control, 0, recipe.decision, effort=recipe.effort)
+    verifier = Decoder(recipe.header, model, name=recipe.name)
     verifier.restart(first)
 
     def take(ready: list[Encoded]) -> None:

@@ -35,8 +35,8 @@ class Interrupted(KeyboardInterrupt):
     """What Ctrl-C raises. One of Python's own kind that passes an `exec` is taken for unhandled at the end of `python -m`, whoever has handled it."""
 
 
-NEEDED_BY_SOME = ("torch", "scipy")
-"""Packages that a processor decodes without."""
+NEEDED_BY_SOME = {"torch": "torch", "scipy": "scipy", "PIL": "pillow"}
+"""Modules that a processor codes without, and the packages that have them."""
 
 
 class LazyGroup(click.Group):
@@ -69,9 +69,10 @@ class LazyGroup(click.Group):
             click.echo(f"nvc: {error}", err=True)
             ctx.exit(1)
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in NEEDED_BY_SOME:
+            package = NEEDED_BY_SOME.get((error.name or "").partition(".")[0])
+            if package is None:
                 raise
-            click.echo(f"nvc: this needs the package {error.name}, which is not installed; install it with `pip install {error.name}`", err=True)
+            click.echo(f"nvc: this needs the package {package}, which is not installed; install it with `pip install {package}`", err=True)
             ctx.exit(1)
         except (MemoryError, RuntimeError) as error:
             if not (reason := _want_of_memory(error)):

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from nvc_cli.limits import MAX_PIXELS
 if TYPE_CHECKING:
     import torch
 
-    from models.weights import DecoderModel, Model
+    from models.weights import DecoderModel, EncoderModel, Model
 
 
 def runtime_options(command: Callable) -> Callable:
@@ -76,14 +77,31 @@ def load_decoder(name: str, device: str, threads: int | None, enhance: bool = Fa
     Raises:
         NvcError: there is no such model or device.
     """
-    from models.compiled.codec import is_compiled
     from models.weights import load_decoder as load
 
     with _loading():
-        if device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu()):
+        if _needs_torch(device):
             return load_model(name, choose_device(device, threads))
         _prepare_process(threads)
         return load(name, enhance)
+
+
+def load_encoder(name: str, device: str, threads: int | None) -> Model | EncoderModel:
+    """A model to encode with; as `load_decoder`."""
+    from models.weights import load_encoder as load
+
+    with _loading():
+        if _needs_torch(device):
+            return load_model(name, choose_device(device, threads))
+        _prepare_process(threads)
+        return load(name)
+
+
+def _needs_torch(device: str) -> bool:
+    """Whether coding on that device goes through PyTorch; a GPU that nobody asked for is left alone where it is not installed."""
+    from models.compiled.codec import is_compiled
+
+    return device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu() and find_spec("torch") is not None)
 
 
 @contextlib.contextmanager
@@ -125,16 +143,15 @@ def stream_model(name: str, given: str | None) -> str:
     return given or name
 
 
-def ready_model(model: Model | str, device: torch.device | None) -> tuple[Model, torch.device]:
-    """A model that may be given by name, and where it is; a named one goes to a CUDA device if there is one, unless told otherwise.
+def ready_encoder(model: Model | EncoderModel | str, device: torch.device | None) -> Model | EncoderModel:
+    """A model that may be given by name; a named one goes to a CUDA device if there is one, unless told otherwise.
 
     Raises:
         NvcError: there is no such model.
     """
-    if isinstance(model, str):
-        device = device or choose_device("auto", None)
-        return load_model(model, device), device
-    return model, device or next(model.codec.parameters()).device
+    if not isinstance(model, str):
+        return model
+    return load_model(model, device) if device and device.type == "cuda" else load_encoder(model, device.type if device else "auto", None)
 
 
 def _prepare_process(threads: int | None) -> None:

@@ -9,16 +9,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from nvc_cli.cuts import Lookout
 from nvc_cli.frame import Frame, VideoInfo
 from nvc_cli.planar import read_raw, write_planes
-from nvc_cli.tensors import to_picture
 from nvc_cli.workers import disk_errors
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,15 @@ class Borders:
     Args:
         keyint: most frames from border to border; 0: no limit.
         scenecut: borders at scene cuts, too.
-        device: where cuts are looked for.
     """
 
-    def __init__(self, keyint: int, scenecut: bool, device: torch.device) -> None:
-        self.keyint, self.device = keyint, device
+    def __init__(self, keyint: int, scenecut: bool) -> None:
+        self.keyint = keyint
         self.lookout = Lookout() if scenecut else None
         self.since: int | None = None  # frames since the border
 
     def __call__(self, frame: Frame) -> bool:
-        cut = self.lookout is not None and self.lookout(to_picture(frame, self.device).y).cut
+        cut = self.lookout is not None and self.lookout(frame.y).cut
         if self.since is None or cut or 0 < self.keyint <= self.since:
             self.since = 0
         self.since += 1

@@ -28,7 +28,7 @@ from nvc_cli.switches import Switches
 from nvc_cli.tracks import DESCRIPTION, MAX_BODY, MAX_TERM, MAX_TIME, MAX_TRACKS, SAMPLE, Sample, Track, pack_sample, pack_track, parse_sample, parse_track
 
 if TYPE_CHECKING:
-    from models.weights import Model
+    from models.weights import DecoderModel, Model
 
 MAGIC = b"NVC"
 VERSION = 10
@@ -83,7 +83,7 @@ class Header:
     tracks: tuple[Track, ...] = ()
 
     @classmethod
-    def of(cls, info: VideoInfo, model: Model, tracks: tuple[Track, ...] = ()) -> Header:
+    def of(cls, info: VideoInfo, model: Model | DecoderModel, tracks: tuple[Track, ...] = ()) -> Header:
         """The header of a video that a model codes."""
         return cls(
             info.width, info.height, info.fps, info.color, info.sar, info.source_format, model.name, model.hash, info.orientation, info.tick, tracks

@@ -11,11 +11,17 @@ from models.bridge import hosts, on_device
 from models.codec import Codec, State
 from models.entropy import SymbolDecoder
 from models.picture import Planes, crop, pad
+from models.quality import distortion
 from models.stages import staged
 from nvc_cli.arrays import NO_KEYFRAME
 from nvc_cli.frame import Frame
 
 if TYPE_CHECKING:
+    from models.codec import Unfiltered
+    from models.entropy import SymbolEncoder
+    from models.refinement import Refinement
+    from models.search import Search
+    from nvc_cli.effort import Effort
     from nvc_cli.stream import Packet
 
 
@@ -61,3 +67,41 @@ class InTorch:
 
     def _tensor(self, rate: int) -> torch.Tensor:
         return torch.tensor([rate], device=self.device)
+
+
+class EncodingInTorch(InTorch):
+    """The networks of an encoder; as `nvc_cli.arrays.EncodingInLoops`, whose methods these are."""
+
+    def search(self, effort: Effort) -> Search:
+        from models.search import Search
+
+        return Search(effort.reach, effort.plan, effort.references)
+
+    @torch.inference_mode()
+    def source(self, frame: Frame) -> Planes:
+        return to_picture(frame, self.device)
+
+    @torch.inference_mode()
+    def keyframe(self, source: Planes, rate: int, coder: SymbolEncoder, refinement: Refinement | None) -> State:
+        return self.codec.encode_keyframe(source, self._tensor(rate), coder, refinement)
+
+    @torch.inference_mode()
+    def frame(
+        self, search: Search, source: Planes, state: State, rate: int, older: list[int], coder: SymbolEncoder, refinement: Refinement | None
+    ) -> Unfiltered:  # fmt: skip
+        rates = self._tensor(rate)
+        vectors, steps = self.codec.search(search, source, state, rates, older)
+        return self.codec.encode_frame(source, state, rates, vectors, False, coder, steps, refinement)
+
+    @torch.inference_mode()
+    def finish(self, unfiltered: Unfiltered, filtered: bool) -> State:
+        return unfiltered.finish(filtered)
+
+    @torch.inference_mode()
+    def error(self, state: State, source: Planes) -> float:
+        return float(distortion(state.picture, source))
+
+    @torch.inference_mode()
+    def enhanced_error(self, last: State, rate: int, following: State, following_rate: int, source: Planes) -> float:
+        better = self.codec.enhance(last, self._tensor(rate), following.picture, self._tensor(following_rate))
+        return float(distortion(better.rounded(), source))

@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from models.cycle import CYCLE, KEYFRAME, rate_point
 from models.presets import lagrangian
-from models.quality import distortion
 
 if TYPE_CHECKING:
-    from models.codec import State
-    from models.picture import Planes
     from nvc_cli.encoder import Encoded
     from nvc_cli.frame import Frame
 
@@ -31,8 +28,7 @@ class Candidate(Protocol):
 
     def encode(self, picture: Frame) -> list[Encoded]: ...
 
-    @property
-    def state(self) -> State: ...
+    def error(self, source: Any) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Trial:
         """Offsets that differ around this base rate point: none is finer than the finest."""
         return tuple({rate_point(base, 0, keyframe=offset): offset for offset in self.offsets}.values())
 
-    def __call__(self, frames: Sequence[tuple[Frame, Planes]], base: int, ended: bool, encoder: Callable[[int], Candidate]) -> int:
+    def __call__(self, frames: Sequence[tuple[Frame, Any]], base: int, ended: bool, encoder: Callable[[int], Candidate]) -> int:
         """The best offset.
 
         Args:
@@ -64,7 +60,7 @@ class Trial:
         first = self._outcome(frames, encoder(usual))
         mean = sum(error for _, error in first) / len(frames)
         turns = (HORIZON - (self.frames - 1)) // len(CYCLE)  # that are left
-        weight = lagrangian(float(base)) * frames[0][1].y.numel() * mean
+        weight = lagrangian(float(base)) * frames[0][0].coded_samples * mean
 
         def cost(outcome: list[tuple[int, float]]) -> float:
             # Quality is judged by mean PSNR, so errors count by their logarithms.
@@ -74,6 +70,6 @@ class Trial:
         least = cost(first)
         return next((offset for offset in others if cost(self._outcome(frames, encoder(offset))) < least), usual)
 
-    def _outcome(self, frames: Sequence[tuple[Frame, Planes]], encoder: Candidate) -> list[tuple[int, float]]:
+    def _outcome(self, frames: Sequence[tuple[Frame, Any]], encoder: Candidate) -> list[tuple[int, float]]:
         """Bits and errors of all frames."""
-        return [(sum(8 * len(e.packet.payload) for e in encoder.encode(frame)), float(distortion(encoder.state.picture, source))) for frame, source in frames]
+        return [(sum(8 * len(e.packet.payload) for e in encoder.encode(frame)), encoder.error(source)) for frame, source in frames]

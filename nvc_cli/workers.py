@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nvc_cli.errors import NvcError
-from nvc_cli.runtime import choose_device, load_decoder, load_model
+from nvc_cli.runtime import load_decoder, load_encoder
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-    import torch
-
-    from models.weights import DecoderModel, Model
+    from models.weights import DecoderModel, EncoderModel, Model
 
 Result = TypeVar("Result")
 
@@ -111,10 +109,9 @@ def _begin(stop: Event) -> None:
 
 
 @cache
-def ready(name: str, device: str, threads: int | None) -> tuple[Model, torch.device]:
-    """A model and where it is; a process loads it once."""
-    place = choose_device(device, threads)
-    return load_model(name, place), place
+def ready_encoder(name: str, device: str, threads: int | None) -> Model | EncoderModel:
+    """A model to encode with; a process loads it once."""
+    return load_encoder(name, device, threads)
 
 
 @cache

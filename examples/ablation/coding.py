@@ -72,25 +72,24 @@ def code(clip: str, name: str, decision: str, qp: float, frames: int, model: str
     """
     import io
 
-    import torch
-
-    from models.weights import load
+    from models.kernels.threads import use_threads
+    from models.weights import load_encoder
     from nvc_cli.decision import Heuristic, Learned, LookAhead
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
     from nvc_cli.stream import StreamReader
 
-    torch.set_num_threads(1)
-    device, weights = torch.device("cpu"), load(model)
+    use_threads(1)
+    weights = load_encoder(model)
     rule = {"off": False, "on": True, "heuristic": Heuristic(), "rd": LookAhead(), "learned": Learned()}[decision]
     header, source = opened(clip, frames, weights)
-    encoder = Encoder(weights, qp, 0, rule, device)
+    encoder = Encoder(weights, qp, 0, rule)
     encoding, (data, coded) = timed(lambda: encode(encoder, header, source))
 
     def decode(enhance: bool) -> list:
         stream = StreamReader(io.BytesIO(data), name)
-        decoder = Decoder(stream.header, weights, enhance, device, name)
+        decoder = Decoder(stream.header, weights, enhance, name=name)
         return [frame for packet in stream for frame in decoder.decode(packet)] + decoder.finish()
 
     decoding, plain = timed(lambda: decode(False))

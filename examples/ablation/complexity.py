@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from statistics import median
 from typing import Any
 
@@ -12,14 +13,14 @@ PARTS = {
     "motion search": ("", "search"),
     "coding of vectors, encoder": ("motion", "encode"),
     "coding of vectors, decoder": ("motion", "decode"),
-    "motion compensation and temporal context": ("", "_predict"),
-    "analysis": ("inter", "analyse"),
+    "motion compensation and temporal context": ("", "predict"),
+    "analysis": ("", "analyse"),
     "coding of the latent, encoder": ("inter.latent", "encode"),
     "coding of the latent, decoder": ("inter.latent", "decode"),
     "synthesis": ("inter", "synthesise"),
     "in-loop filter": ("inter", "filtered"),
-    "reconstruction of the picture": ("inter", "reconstruct"),
-    "enhancement, with its motion search": ("", "enhance"),
+    "reconstruction of the picture": ("inter", "picture"),
+    "enhancement, with its motion search": ("", "enhancer"),
 }
 """Names of parts, and the methods of the codec that do their work on a P-frame."""
 
@@ -54,23 +55,24 @@ class Stopwatch:
 
 def measure(clip: str, name: str, qp: float, frames: int, model: str) -> Costs:
     """Code a few frames with the filter on, and time the parts."""
-    import torch
     from coding import opened
 
     from models import card
-    from models.weights import load
+    from models.filters import ContextFilter
+    from models.kernels.threads import use_threads
+    from models.weights import load_encoder
     from nvc_cli.decoder import Decoder
     from nvc_cli.encoder import Encoder
 
-    torch.set_num_threads(1)
-    weights, watch, device = load(model), Stopwatch(), torch.device("cpu")
-    preset = weights.codec.preset.name
-    counts, work = card.parameters(preset), vars(card.complexity(preset))
-    filters = {"in-loop filter (part of inter)": sum(p.numel() for p in weights.codec.inter.filter.parameters())}
+    use_threads(1)
+    weights, watch = load_encoder(model), Stopwatch()
+    preset = weights.codec.preset
+    counts, work = card.parameters(preset.name), vars(card.complexity(preset.name))
+    filters = {"in-loop filter (part of inter)": sum(p.numel() for p in ContextFilter(preset).parameters())}
     for part, (path, method) in PARTS.items():
-        watch.watch(weights.codec.get_submodule(path), method, part)
+        watch.watch(attrgetter(path)(weights.codec) if path else weights.codec, method, part)
     header, source = opened(clip, frames, weights)
-    encoder, decoder = Encoder(weights, qp, 0, True, device), Decoder(header, weights, True, device, name)
+    encoder, decoder = Encoder(weights, qp, 0, True), Decoder(header, replace(weights, enhancer=weights.codec.enhancer), True, name=name)
     for encoded in encoder.encode_all(source):
         decoder.decode(encoded.packet)
     milliseconds = {part: median(watch.times[part]) for part in PARTS if watch.times[part]}

@@ -19,15 +19,14 @@ Sample = tuple[list[float], bool]
 
 def choices(video: str, qp: float, frames: int, model: str) -> list[Sample]:
     """What the look-ahead chose for the P-frames of a video."""
-    import torch
-
-    from models.weights import load
+    from models.kernels.threads import use_threads
+    from models.weights import load_encoder
     from nvc_cli.decision import LookAhead
     from nvc_cli.encoder import Encoder
     from nvc_cli.video import open_reader
 
-    torch.set_num_threads(1)
-    encoder = Encoder(load(model), qp, 0, LookAhead(), torch.device("cpu"))
+    use_threads(1)
+    encoder = Encoder(load_encoder(model), qp, 0, LookAhead())
     with open_reader(video, frames=frames) as reader:
         coded = list(encoder.encode_all(reader))
     return [(encoded.moment.features, encoded.packet.filtered) for encoded in coded if encoded.moment]

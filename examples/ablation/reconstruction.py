@@ -98,11 +98,13 @@ def solve(clip: str, name: str, qp: float, frames: int, model: str) -> Bound:
     from nvc_cli.decision import Heuristic
     from nvc_cli.encoder import Encoder
     from nvc_cli.metrics import frame_psnr
+    from nvc_cli.tensors import EncodingInTorch
 
     torch.set_num_threads(1)
     weights = load(model)
-    encoder = Encoder(weights, qp, 0, Heuristic(), torch.device("cpu"))
-    encoder.codec = Solving(encoder.codec)
+    encoder = Encoder(weights, qp, 0, Heuristic())
+    encoder.networks = EncodingInTorch(Solving(weights.codec), torch.device("cpu"))
+    encoder.search = encoder.networks.search(encoder.effort)
     header, source = opened(clip, frames, weights)
     data, coded = encode(encoder, header, source)
     return Bound(name, qp, len(data), [frame_psnr(a, b.picture).yuv for a, b in zip(source, coded)])

@@ -6,6 +6,7 @@ from models.arrays import Array
 from models.compiled.networks import HYPER_ALIGN, Constant
 from models.compiled.rough import Parameters, Stack
 from models.presets import PICTURE, Preset
+from models.stages import staged
 
 
 class Hyper(Constant):
@@ -19,6 +20,7 @@ class Hyper(Constant):
             given.layer(f"{name}.hyper_encoder.2", 64, z, 2, relu=True),
         )  # fmt: skip
 
+    @staged("prior")
     def __call__(self, y: Array, rate: int) -> Array:
         """z before quantisation: (H/16, W/16, N) -> (H/64, W/64, Z), sizes rounded up."""
         x = np.pad(y * self.gain[rate], [(0, -size % HYPER_ALIGN) for size in y.shape[:2]] + [(0, 0)], mode="edge")
@@ -36,6 +38,7 @@ class Intra(Constant):
         self.encoder = Stack(given, "intra.encoder", width, preset.intra_blocks)
         self.to_latent = given.layer("intra.to_latent", width + PICTURE, preset.latent, 2)
 
+    @staged("keyframe network")
     def __call__(self, picture: Array, rate: int) -> Array:
         """Features (H/8, W/8, 96) -> y (H/16, W/16, N)."""
         return self.to_latent(self.encoder(self.enter(picture), rate), picture)
@@ -50,6 +53,7 @@ class Inter(Constant):
         self.encoder = Stack(given, "inter.encoder", c, preset.encoder_blocks)
         self.to_latent = given.layer("inter.to_latent", c + PICTURE, preset.latent, 2)
 
+    @staged("analysis")
     def __call__(self, picture: Array, reference: Array, context: Array, rate: int) -> Array:
         """Features of the picture and of the warped one (H/8, W/8, 96), and the temporal context (H/8, W/8, C) -> y (H/16, W/16, N)."""
         return self.to_latent(self.encoder(self.join(picture, reference, context), rate), picture - reference)

@@ -93,23 +93,52 @@ class Codec(Constant):
         Raises:
             ValueError: there are more symbols than a frame can have.
         """
-        latent = self.intra.latent.decode(None, rate, height // 16, width // 16, coder)
-        context, detail = self.intra.synthesise(latent, rate)
-        return State((self.intra.picture(context, detail, rate),), context, np.zeros((3, height // 8, width // 8), np.int32))
+        return self.keyframe(self.intra.latent.decode(None, rate, height // 16, width // 16, coder), rate)
 
-    def decode_frame(self, state: State, rate: int, refresh: bool, filtered: bool, coder: SymbolDecoder) -> State:
-        """Read a P-frame.
+    def decode_frame(self, state: State, rate: int, refresh: bool, coder: SymbolDecoder) -> "Unfiltered":
+        """Read a P-frame, up to the filter.
 
         Raises:
             ValueError: as of a keyframe.
         """
         vectors = self.motion.decode(state.vectors, state.context, rate, coder)
+        reference, context = self.predict(state, rate, vectors, refresh)
+        latent = self.inter.latent.decode(context, rate, vectors.shape[1] // 2, vectors.shape[2] // 2, coder)
+        return self.unfiltered(state, latent, reference, context, vectors, rate)
+
+    # Encoder and decoder run the same functions on the same numbers.
+
+    def keyframe(self, latent: Array, rate: int) -> State:
+        """What a keyframe's ŷ (H/16, W/16, N) leads to."""
+        context, detail = self.intra.synthesise(latent, rate)
+        return State((self.intra.picture(context, detail, rate),), context, np.zeros((3, *context.shape[:2]), np.int32))
+
+    def predict(self, state: State, rate: int, vectors: Array, refresh: bool) -> tuple[Array, Array]:
+        """Features of the warped picture (H/8, W/8, 96), and the temporal context p (H/8, W/8, C), on a refresh made from these alone."""
         used = state.pictures[: 1 + int(vectors[2].max())]
         reference = pictures.features(pictures.compensate([picture.bordered for picture in used], vectors))
         memory = self.inter.refresh(reference) if refresh else pictures.warp(state.context, vectors)
-        prediction = self.inter.predict(reference, memory, rate)
-        latent = self.inter.latent.decode(prediction, rate, vectors.shape[1] // 2, vectors.shape[2] // 2, coder)
-        context, detail = self.inter.synthesise(latent, prediction, rate)
-        context = self.inter.filtered(context, filtered, rate)
-        picture = self.inter.picture(context, detail, reference, rate)
-        return State((picture, *state.pictures[: REFERENCES - 1]), context, vectors)
+        return reference, self.inter.predict(reference, memory, rate)
+
+    def unfiltered(self, state: State, latent: Array, reference: Array, context: Array, vectors: Array, rate: int) -> "Unfiltered":
+        """What a P-frame's ŷ leads to, by the state before, what was predicted, and the vectors that it was predicted by."""
+        return Unfiltered(self.inter, state, reference, *self.inter.synthesise(latent, context, rate), vectors, rate)
+
+
+@dataclass(frozen=True)
+class Unfiltered:
+    """A decoded P-frame of which only the in-loop filter is undecided."""
+
+    inter: Inter
+    before: State
+    reference: Array
+    context: Array
+    detail: Array
+    vectors: Array
+    rate: int
+
+    def finish(self, filtered: bool) -> State:
+        """The state with the filter on or off."""
+        context = self.inter.filtered(self.context, filtered, self.rate)
+        picture = self.inter.picture(context, self.detail, self.reference, self.rate)
+        return State((picture, *self.before.pictures[: REFERENCES - 1]), context, self.vectors)

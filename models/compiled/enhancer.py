@@ -7,13 +7,10 @@ from models.compiled import pictures
 from models.compiled.networks import Constant
 from models.compiled.pictures import Picture
 from models.compiled.rough import Parameters, Stack
-from models.kernels.matching import MARGIN
-from models.kernels.windows import SLACK
-from models.matching import Matching, fill_phases
-from models.plan import PRICE, QUICK
-from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset, lagrangian
+from models.compiled.search import Search
+from models.plan import QUICK
+from models.presets import LAMBDA_RATIO, PICTURE, RATES, Preset
 from models.stages import staged
-from models.steps import guessed_steps
 
 LUMA_RING = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 CHROMA_RING = LUMA_RING[:4]
@@ -57,13 +54,5 @@ class Enhancer(Constant):
 
 def moved(following: Picture, picture: Picture, rate: int) -> Picture:
     """A decoded picture moved to where the content of the one before is, as a decoder can find out for itself; not rounded."""
-    height, width = picture.y.shape
-    shape = 1, 16, height + 2 * MARGIN, width + 2 * MARGIN
-    size = int(np.prod(shape))
-    phases = np.empty(size + SLACK, np.uint8)[:size].reshape(shape)
-    fill_phases(following.y, phases[0])
-    matching = Matching(picture.y, following.y, phases, np.zeros(1, np.int32), lagrangian(rate), QUICK)
-    still = np.zeros((3, height // 8, width // 8), np.int32)
-    field = matching.match(still, REACH, ())
-    matching.prune(field, guessed_steps(field, still), PRICE)
-    return pictures.compensate([following.bordered], field)
+    still = np.zeros((3, *(size // 8 for size in picture.y.shape)), np.int32)
+    return pictures.compensate([following.bordered], Search(REACH, QUICK, 1)(picture.y, [following.luma], still, rate))

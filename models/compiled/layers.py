@@ -1,5 +1,6 @@
 """Layers of a decoder from their integers (`models/exact.py` has the same in PyTorch): convolutions of bytes, convolutions of streams, tables of rates."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -13,6 +14,10 @@ from models.integers import (
 from models.kernels import layers, products
 from models.kernels.lanes import LANES
 from models.presets import RATES
+
+
+TABLES = ("hyper_scale", "scale_offset")
+"""Ends of the names of tables; what else has knots is a gain."""
 
 
 class Integers:
@@ -182,6 +187,27 @@ class Gain(Table):
 
     def _values(self, steps: Array) -> Array:
         return np.ldexp(np.array(MANTISSAS, np.float32)[steps % OCTAVE], steps // OCTAVE - 7)
+
+
+def parameters(integers: Mapping[str, Array]) -> dict[str, Array]:
+    """What the integers of all layers stand for, by the names of parameters: weights and biases of convolutions, and knots of tables and gains."""
+    found: dict[str, Array] = {}
+    for name, values in integers.items():
+        layer, _, kind = name.rpartition(".")
+        if kind == "knots":
+            found[name] = values / (1 << TABLE_BITS if layer.endswith(TABLES) else OCTAVE / math.log(2))
+        elif kind == "weight":
+            bias, reads = integers[f"{layer}.bias"], integers.get(f"{layer}.reads")
+            unit = np.exp2(-integers[f"{layer}.fraction"].astype(np.float32))
+            weight = values * unit[:, None, None, None]
+            if reads is None:
+                found[f"{layer}.bias"] = bias * np.float32(2.0**-STREAM_BITS)
+            else:
+                found[f"{layer}.bias"] = bias * unit
+                scale = np.exp2(-reads.astype(np.float32))
+                weight = weight * (scale[:, None, None] if values.shape[1] == len(reads) else scale[:, None, None, None])
+            found[name] = weight
+    return found
 
 
 def in_lanes(parts: Sequence[Array]) -> Sequence[Array]:

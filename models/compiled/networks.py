@@ -128,15 +128,25 @@ class Latent(Constant):
         return Prior(*strips.prior(said, self.step(rate), self.scale_offset(rate), VALUE))
 
     @staged("latent")
+    def encode(self, y: Array, z: Array, context: Array | None, rate: int, coder: SymbolSink, refine: Refine | None = None) -> Array:
+        """Write z (H/64, W/64, Z), not yet quantised, and y (H/16, W/16, N) of one frame, whose symbols are refined if need be; returns the ŷ that `decode` will return."""
+        z = clamped(z.round(), LIMIT)
+        coder.write(z.transpose(2, 0, 1), self._hyper_tables(z.shape[0], z.shape[1], rate))
+        return self.write(y, self.prior(z, context, rate, *y.shape[:2]), rate, coder, refine)
+
+    def _hyper_tables(self, height: int, width: int, rate: int) -> Array:
+        """Those that z is coded with, channel by channel: (Z, height, width)."""
+        table = table_of(5 * self.hyper_scale(rate))
+        return table.repeat(height * width).reshape(-1, height, width)
+
+    @staged("latent")
     def decode(self, context: Array | None, rate: int, height: int, width: int, coder: SymbolDecoder) -> Array:
         """Read z and y of one frame, its last symbols; returns ŷ (height, width, N).
 
         Raises:
             ValueError: there are more symbols than a frame can have, or more or less than these.
         """
-        table = table_of(5 * self.hyper_scale(rate))
-        shape = len(table), -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)
-        z = coder.take(table.repeat(shape[1] * shape[2]).reshape(shape)).astype(np.float32)  # channel by channel
+        z = coder.take(self._hyper_tables(-(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN), rate)).astype(np.float32)
         latent = self.read(self.prior(np.ascontiguousarray(z.transpose(1, 2, 0)), context, rate, height, width), rate, coder)
         coder.finish()
         return latent
@@ -232,6 +242,16 @@ class Motion(Constant):
         self.side = Narrow(integers, "motion.side", context, SIDE)
         self.estimators = [_estimator(integers, f"motion.estimators.{k}") for k in range(1 + 2 * (len(LEVELS) - 1))]
 
+    def coded_steps(self, field: Array, previous: Array, memory: Array, rate: int) -> Iterator[CodedStep]:
+        """The steps of coding a field (3, h, w), by the context before (H/8, W/8, C); whoever decodes fills it in between."""
+        return self.steps(field, previous, self.side(memory), rate)
+
+    @staged("vectors")
+    def encode(self, field: Array, previous: Array, memory: Array, rate: int, coder: SymbolSink, steps: Sequence[CodedStep] = ()) -> None:
+        """Write the field of one frame; steps, if they are known, are not computed again."""
+        for step in steps or self.coded_steps(field, previous, memory, rate):
+            step.write(coder)
+
     def steps(self, field: Array, previous: Array, side: Array, rate: int) -> Iterator[CodedStep]:
         """The steps of coding a field (3, h, w); whoever decodes fills it in between. `side` is what the layer of this name says of the context before."""
         seen = np.maximum(strips.rows(side), 0)
@@ -247,7 +267,7 @@ class Motion(Constant):
             ValueError: there are more symbols than a frame can have.
         """
         field = np.zeros_like(previous)
-        for step in self.steps(field, previous, self.side(memory), rate):
+        for step in self.coded_steps(field, previous, memory, rate):
             step.read(coder)
         return field
 

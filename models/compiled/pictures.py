@@ -10,7 +10,7 @@ import numpy as np
 from models.arrays import Array
 from models.kernels import compensation, pictures
 from models.kernels.threads import spread
-from models.presets import PICTURE
+from models.presets import PICTURE, aligned
 from models.stages import staged
 from models.taps import BORDER, CHROMA_TAPS, LUMA_TAPS
 from models.vectors import REFERENCES
@@ -19,6 +19,18 @@ LUMA, CHROMA = (np.array(taps, np.float32) for taps in (LUMA_TAPS, CHROMA_TAPS))
 
 BLOCKS = 1 << 10
 """Blocks of a picture that are worth a thread of their own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Luma:
+    """Luma of a picture of 8 bits, held in float32."""
+
+    samples: Array  # (H, W)
+
+    @cached_property
+    def bordered(self) -> Array:
+        """With its border repeated, as bytes: (1, H + 2·BORDER, W + 2·BORDER)."""
+        return bordered(self.samples[None], BORDER)
 
 
 @dataclass(frozen=True)
@@ -39,9 +51,18 @@ class Picture:
         return self.y, self.u, self.v
 
     @cached_property
+    def luma(self) -> Luma:
+        """Of an 8-bit picture."""
+        return Luma(self.y)
+
+    @cached_property
     def bordered(self) -> tuple[Array, Array]:
-        """Of an 8-bit picture, with its border repeated: luma (1, H + 2·BORDER, W + 2·BORDER) and chroma (2, H/2 + BORDER, W/2 + BORDER), as bytes."""
-        return bordered(self.y[None], BORDER), bordered(np.stack([self.u, self.v]), BORDER // 2)
+        """Of an 8-bit picture, with its border repeated: luma as of `luma`, and chroma (2, H/2 + BORDER, W/2 + BORDER), as bytes."""
+        return self.luma.bordered, bordered(np.stack([self.u, self.v]), BORDER // 2)
+
+    def clipped(self) -> "Picture":
+        """Rounded to 8 bits."""
+        return Picture(*(plane.round().clip(0, 255) for plane in self.planes))
 
 
 def bordered(planes: Array, border: int) -> Array:
@@ -51,6 +72,28 @@ def bordered(planes: Array, border: int) -> Array:
     for given, wide in zip(planes, out):
         pictures.bordered(given, border, wide)
     return out
+
+
+def padded(planes: Sequence[Array]) -> Picture:
+    """Luma and chroma of any type, as a picture of an aligned size whose last rows and columns repeat."""
+    tall, wide = map(aligned, planes[0].shape)
+    sizes = (tall, wide), (tall // 2, wide // 2), (tall // 2, wide // 2)
+    return Picture(*(np.ascontiguousarray(grown(plane, *size), np.float32) for plane, size in zip(planes, sizes)))
+
+
+def grown(plane: Array, height: int, width: int) -> Array:
+    """A plane whose last row and column repeat, up to a size."""
+    missing = (0, height - plane.shape[0]), (0, width - plane.shape[1])
+    return np.pad(plane, missing, mode="edge") if np.any(missing) else plane
+
+
+def distortion(decoded: Picture, picture: Picture) -> float:
+    """`models.quality.distortion`."""
+    errors = []
+    for a, b in zip(decoded.planes, picture.planes):
+        difference = (a - b).ravel()
+        errors.append(float(difference @ difference) / difference.size)
+    return (6 * errors[0] + 2 * errors[1] + 2 * errors[2]) / 8
 
 
 def _by_rows(kernel: Callable[..., None], shape: tuple[int, ...], *arguments: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from models.bits import flag_bits, laplace_bits
 from models.codec import Codec, State
 from models.compiled import pictures as loops
 from models.compiled import strips
+from models.compiled.pictures import Luma
+from models.compiled.search import References, overlapped_errors
 from models.entropy import SymbolEncoder, compressai_coder, plain_payload
 from models.integers import STREAM_LIMIT
 from models.kernels import Kernel, kernel, matching, processor, products, threads
@@ -165,7 +168,7 @@ def test_errors_of_values_and_their_gradients_are_close(codecs: tuple[Codec, Cod
     """To PyTorch's, through all networks on the way."""
     picture, known = noise(8 * height, 8 * width), [stream(1, 96, height, width, seed=seed, largest=1000) for seed in (1, 2)]
     values = bridge.arrays(stream(1, 384, height // 2, width // 2, seed=3, largest=4096))[0]
-    found = [judge(picture, RATE, *([] if keyframe else known))(values, 2.0) for judge in (codecs[0]._judge_in_loops, codecs[1]._judge)]
+    found = [judge(picture, RATE, *([] if keyframe else known))(values, 2.0) for judge in (partial(codecs[0]._judge_in_loops, codecs[0].compiled.judges), codecs[1]._judge)]
     (error, gradient), (exact, slopes) = found
     assert error == pytest.approx(exact, rel=1e-3)
     right = slopes()
@@ -337,14 +340,16 @@ def test_errors_of_blocks_are_worth_the_same_bits(texture: Callable[..., Tensor]
         overlap.update(vectors)
     fields = offered.flatten(-2)[..., None, :]
     expected = search._errors_at(windows(current[:, 0], 8), where, fields, fields[0], overlap, torch.tensor([multiplier]))[:, 0, 0].numpy()
-    planes, order = search.references.planes[:, 0].contiguous().numpy(), search.references.order.numpy()
+    lumas, references = [Luma(plane[0, 0].numpy()) for plane in past], References(4)
+    order = references.update(lumas)
     around = matching.OVERLAP
     framed = np.pad(current[0, 0].numpy().astype(np.uint8), ((around, around), (around, around + SLACK)), mode="edge")
     worth, flat = np.empty_like(expected), offered[:, 0].flatten(-2).contiguous().numpy()
     if overlap:
-        matching.overlapped_errors(0, len(where), planes, order, framed, overlap.of(vectors[0].numpy()), where.numpy(), flat, rows, columns, np.float32(multiplier), worth)
+        known = overlapped_errors(current[0, 0].numpy(), lumas, vectors[0].numpy())
+        matching.overlapped_errors(0, len(where), references.planes, order, framed, known, where.numpy(), flat, rows, columns, np.float32(multiplier), worth)
     else:
-        matching.errors(0, len(where), planes, order, framed, where.numpy(), flat, columns, np.float32(multiplier), worth)
+        matching.errors(0, len(where), references.planes, order, framed, where.numpy(), flat, columns, np.float32(multiplier), worth)
     assert worth == pytest.approx(expected, rel=1e-3, abs=0.01)
 
 

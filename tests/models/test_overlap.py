@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.compiled import search
 from models.overlap import HALF, WINDOW, Overlap
 from models.picture import Planes
-from models.plan import DEEP, THOROUGH
-from models.search import OVERLAPS_BELOW, References, Search
+from models.plan import DEEP, OVERLAPS_BELOW, THOROUGH
+from models.search import References, Search
 from models.vectors import still
 from models.warp import BLOCK, compensate
 
@@ -62,8 +63,8 @@ def test_the_deep_search_leaves_less_error(texture: Callable[..., Tensor]) -> No
 
 @pytest.mark.parametrize("rate, looked", [(OVERLAPS_BELOW - 1, True), (OVERLAPS_BELOW, False)])
 def test_overlap_is_looked_at_where_quality_is_good(monkeypatch: pytest.MonkeyPatch, texture: Callable[..., Tensor], rate: int, looked: bool) -> None:
-    turns, errors = [], Overlap.of
-    monkeypatch.setattr(Overlap, "of", lambda self, field: turns.append(0) or errors(self, field))
+    turns, errors = [], search.overlapped_errors
+    monkeypatch.setattr(search, "overlapped_errors", lambda *given: turns.append(0) or errors(*given))
     picture = texture(32, 48).round()
     Search(16, DEEP)(picture, [picture], still(picture[..., ::8, ::8]), torch.tensor([rate]))
     assert bool(turns) == looked

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
-import torch
 
 from nvc_cli.cuts import Lookout
 
@@ -26,7 +25,7 @@ def scene(seed: int, width: int, height: int, frames: int) -> Iterator[np.ndarra
 
 def cuts(pictures: Iterable[np.ndarray]) -> list[int]:
     look = Lookout()
-    glances = [look(torch.from_numpy(p.round().clip(0, 255)).float()[None, None]) for p in pictures]
+    glances = [look(p.round().clip(0, 255).astype(np.uint8)) for p in pictures]
     return [t for t, glance in enumerate(glances) if glance.cut]
 
 
@@ -59,5 +58,16 @@ def test_a_flash_is_one_cut_at_most() -> None:
 
 
 def test_activity_is_that_of_neighbouring_samples() -> None:
-    columns = np.tile([100.0, 106.0], (32, 24))
-    assert Lookout()(torch.from_numpy(columns).float()[None, None]).activity == pytest.approx(6)
+    """In rows and in columns, and in the parts that several threads count."""
+    columns = np.tile(np.array([100, 106], np.uint8), (32, 24))
+    assert Lookout()(columns).activity == pytest.approx(6) == Lookout()(columns.T).activity
+    large = np.random.default_rng(0).integers(0, 256, (1040, 560), np.uint8)
+    wide = large.astype(int)
+    assert Lookout()(large).activity == pytest.approx(np.abs(np.diff(wide, axis=0)).mean() + np.abs(np.diff(wide)).mean())
+
+
+@pytest.mark.parametrize("width, height", [(3, 5), (17, 40)])
+def test_pictures_of_any_size_can_be_looked_at(width: int, height: int) -> None:
+    flat = np.full((height, width), 90, np.uint8)
+    look = Lookout()
+    assert [look(picture).cut for picture in (flat, flat)] == [True, False]

@@ -354,13 +354,18 @@ def test_processors_decode_without_pytorch(
     assert np.abs(one - other).max() <= len(options)
 
 
-@pytest.mark.parametrize("driver", [False, True])
-def test_pytorch_is_asked_where_there_may_be_a_gpu(done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: bool) -> None:
+@pytest.mark.parametrize("driver, installed", [(False, True), (True, True), (True, False)])
+def test_pytorch_is_asked_where_there_may_be_a_gpu(
+    done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: bool, installed: bool
+) -> None:  # fmt: skip
+    """If it is installed."""
     asked: list[str] = []
     monkeypatch.setattr(runtime, "_may_have_gpu", lambda: driver)
+    monkeypatch.setattr(runtime, "find_spec", lambda name: installed or None)
     monkeypatch.setattr(runtime, "choose_device", lambda name, threads: asked.append(name) or "cpu")
     done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model)
-    assert asked == (["auto"] if driver else [])
+    done("encode", tmp_path / "a.y4m", "-o", tmp_path / "a.nvc", "--model", model)
+    assert asked == (["auto", "auto"] if driver and installed else [])
 
 
 @pytest.mark.parametrize("frame", [0, 2])

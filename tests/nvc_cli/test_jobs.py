@@ -53,7 +53,7 @@ def numbered(count: int) -> Iterator[Frame]:
 
 def in_segments(frames: list[Frame], recipe: Recipe, keyint: int, keep: Callable[[Frame], None] | None = None) -> list[Packet]:
     """The packets of frames that are encoded segment by segment."""
-    borders = Borders(keyint, True, CPU)
+    borders = Borders(keyint, True)
     begins = [t for t, frame in enumerate(frames) if borders(frame)] + [len(frames)]
     parts = [encode_segment(frames[a : b + 1], a, b - a, recipe, keep) for a, b in pairwise(begins)]
     return [packet for part in joined(parts) for packet in part.packets]
@@ -102,7 +102,7 @@ def test_a_segment_that_decodes_to_something_else_is_refused(recipe: Callable[..
 
 def test_segments_wait_on_disk_with_the_frame_after_them(tmp_path: Path) -> None:
     seen = []
-    for segment in spool(numbered(7), Borders(3, False, CPU), tmp_path):
+    for segment in spool(numbered(7), Borders(3, False), tmp_path):
         with segment.path.open("rb") as file:
             seen.append((segment.first, segment.frames, [int(frame.v[0, 0]) for frame in read_raw(file, "a", VideoInfo(48, 32, Fraction(25)))]))
         segment.path.unlink()
@@ -118,7 +118,7 @@ def test_no_more_than_one_segment_is_kept_at_a_time(tmp_path: Path) -> None:
             taken.append(t)
             yield frame
 
-    segments = spool(source(), Borders(4, False, CPU), tmp_path)
+    segments = spool(source(), Borders(4, False), tmp_path)
     assert next(segments) == Segment(0, 4, tmp_path / "0", (None,) * 5) and taken == [0, 1, 2, 3, 4]
     segments.close()
 
@@ -127,7 +127,7 @@ def test_no_more_than_one_segment_is_kept_at_a_time(tmp_path: Path) -> None:
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "0").symlink_to("/dev/full")
     with pytest.raises(NvcError, match="no space left on device.*TMPDIR"):
-        list(spool(numbered(2), Borders(2, False, CPU), tmp_path))
+        list(spool(numbered(2), Borders(2, False), tmp_path))
 
 
 @pytest.fixture(scope="session")
