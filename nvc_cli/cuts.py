@@ -16,6 +16,7 @@ from models.compiled.pictures import grown
 from models.kernels import cuts
 from models.kernels.threads import spread
 from models.presets import aligned
+from models.stages import staged
 
 SIDE = 96
 """Cuts are looked for in reduced pictures, whose smaller side is below this many samples."""
@@ -51,9 +52,10 @@ class Lookout:
         self.last: Array | None = None
         self.ratio = math.inf  # of the last one's prediction error to its texture; nothing is a jump from the first
 
+    @staged("scene cuts")
     def __call__(self, luma: Array) -> Glance:
         """Of a picture's luma, uint8 (H, W)."""
-        luma = np.ascontiguousarray(grown(luma, *map(aligned, luma.shape)))
+        luma = grown(luma, aligned(luma.shape[0]), aligned(luma.shape[1]), np.uint8)
         activity, last, self.last = _activity(luma), self.last, _reduced(luma)
         if last is None:
             return Glance(activity, True)

@@ -14,6 +14,7 @@ from models.entropy import TOO_MANY, SymbolDecoder, SymbolSink
 from models.integers import CONTEXT_LIMIT, STREAM_BITS, STREAM_LIMIT, VALUE_BITS, VALUE_LIMIT
 from models.kernels import coding
 from models.kernels.lanes import LANES
+from models.kernels.threads import spread
 from models.presets import PICTURE, RATES, Preset
 from models.pyramid import LEVELS, order
 from models.stages import staged
@@ -30,6 +31,9 @@ HYPER_ALIGN = 4
 
 LIMIT = 1023
 """The encoder's largest symbol."""
+
+SYMBOLS = 1 << 15
+"""Symbols of y that are worth a thread of their own."""
 
 SIDE = 16
 """Channels that an estimator of vectors sees of the context."""
@@ -168,8 +172,17 @@ class Latent(Constant):
             y = (clamped(refine(first, prior.mean, tables).astype(np.float32), LIMIT) + prior.mean) / step  # what rounds to these symbols
         latent, (symbols, indexes) = np.empty_like(y), (np.empty(y.size, np.int32) for _ in range(2))
         given = strips.rows(y), strips.rows(prior.mean), strips.rows(prior.scale), self.step(rate), self.unstep(rate)
-        count = coding.latent_symbols(*given, VALUE, LIMIT, symbols, indexes, strips.rows(latent))
-        coder.write(symbols[:count], indexes[:count])
+        places = len(given[0])
+        parts: dict[int, tuple[Array, Array]] = {}
+
+        def some(first: int, last: int) -> None:
+            """Channels, whose symbols follow one another."""
+            own = slice(first * places, last * places)
+            count = coding.latent_symbols(first, last, *given, VALUE, LIMIT, symbols[own], indexes[own], strips.rows(latent))
+            parts[first] = symbols[own][:count], indexes[own][:count]
+
+        spread(y.shape[2], some, SYMBOLS // places + 1)
+        coder.write(*map(np.concatenate, zip(*(parts[first] for first in sorted(parts)))))  # one group, since its escapes follow it
         return latent
 
 

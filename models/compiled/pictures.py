@@ -78,13 +78,16 @@ def padded(planes: Sequence[Array]) -> Picture:
     """Luma and chroma of any type, as a picture of an aligned size whose last rows and columns repeat."""
     tall, wide = map(aligned, planes[0].shape)
     sizes = (tall, wide), (tall // 2, wide // 2), (tall // 2, wide // 2)
-    return Picture(*(np.ascontiguousarray(grown(plane, *size), np.float32) for plane, size in zip(planes, sizes)))
+    return Picture(*(grown(plane, height, width, np.float32) for plane, (height, width) in zip(planes, sizes)))
 
 
-def grown(plane: Array, height: int, width: int) -> Array:
-    """A plane whose last row and column repeat, up to a size."""
-    missing = (0, height - plane.shape[0]), (0, width - plane.shape[1])
-    return np.pad(plane, missing, mode="edge") if np.any(missing) else plane
+def grown(plane: Array, height: int, width: int, kind: type[np.generic]) -> Array:
+    """A plane of another type whose last row and column repeat, up to a size."""
+    (rows, columns), out = plane.shape, np.empty((height, width), kind)
+    out[:rows, :columns] = plane
+    out[:rows, columns:] = plane[:, -1:]
+    out[rows:] = out[rows - 1]
+    return out
 
 
 def distortion(decoded: Picture, picture: Picture) -> float:

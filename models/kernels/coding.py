@@ -377,23 +377,23 @@ def write_symbols(
     return first
 
 
-@kernel("i8(f4[:,::1], f4[:,::1], f4[:,::1], f4[::1], f4[::1], f4, i8, i4[::1], i4[::1], f4[:,::1])")
+@kernel("i8(i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[::1], f4[::1], f4, i8, i4[::1], i4[::1], f4[:,::1])")
 def latent_symbols(
-    y: Array, mean: Array, scale: Array, step: Array, unstep: Array, limit: float, largest: int, symbols: Array, indexes: Array, out: Array
+    low: int, high: int, y: Array, mean: Array, scale: Array, step: Array, unstep: Array, limit: float, largest: int, symbols: Array, indexes: Array, out: Array
 ) -> int:
-    """The inverse of `read_latent`: fills `symbols`, up to `largest`, and `indexes`, and returns how many there are; `out` is what will be read."""
-    count, channels = mean.shape
+    """The inverse of `read_latent` for some channels: fills `symbols`, up to `largest`, and `indexes`, and returns how many there are; `out` is what will be read."""
+    count, channels = len(mean), high - low
     words, some, most = np.empty((channels, count), np.int32), np.empty((64, channels), np.int32), np.float32(largest)
     for first in range(0, count, 64):  # some places at a time, which stay in the cache
         last = min(count, first + 64)
         for n in range(first, last):
-            line = some[n - first]
+            line, given, middle, scales, made = some[n - first], y[n, low:high], mean[n, low:high], scale[n, low:high], out[n, low:high]
             for c in range(channels):
-                table = _table(scale[n, c])
-                value = min(max(np.rint(y[n, c] * step[c] - mean[n, c]), -most), most)
+                table = _table(scales[c])
+                value = min(max(np.rint(given[c] * step[low + c] - middle[c]), -most), most)
                 value = value if table >= SKIP else np.float32(0)
                 line[c] = np.int32(value) * np.int32(256) + np.int32(table)
-                out[n, c] = _step(mean[n, c] + value, unstep[c], limit)
+                made[c] = _step(middle[c] + value, unstep[low + c], limit)
         for c in range(channels):
             column = words[c, first:last]
             for n in range(last - first):

@@ -18,7 +18,7 @@ from models import bridge, kernels, warp
 from models.bits import flag_bits, laplace_bits
 from models.codec import Codec, State
 from models.compiled import pictures as loops
-from models.compiled import strips
+from models.compiled import networks, strips
 from models.compiled.pictures import Luma
 from models.compiled.search import References, overlapped_errors
 from models.entropy import SymbolEncoder, compressai_coder, plain_payload
@@ -259,6 +259,19 @@ def test_both_coders_write_the_same_bytes() -> None:
         coder.write(*group)
     assert (np.abs(symbols) > load().reaches[indexes]).any()  # escapes
     assert coder.finish() == plain_payload(groups, plain)
+
+
+def test_symbols_of_a_latent_are_one_group_whatever_the_threads(codecs: tuple[Codec, Codec], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With escapes, which follow all of a group."""
+    y, mean = (bridge.arrays(stream(1, 384, 4, 6, seed=seed))[0] * 40 for seed in (1, 2))
+    prior = networks.Prior(np.rint(mean), np.random.default_rng(0).uniform(-4, 2, mean.shape).astype(np.float32))
+    latent, payloads, made = codecs[0].compiled.inter.latent, [], []
+    for size in (384, 100, 1):
+        monkeypatch.setattr(networks, "spread", lambda count, part, least, size=size: [part(k, min(k + size, count)) for k in range(0, count, size)][::-1])
+        coder = SymbolEncoder()
+        made.append(latent.write(y, prior, 20, coder))
+        payloads.append(coder.finish())
+    assert payloads[0] == payloads[1] == payloads[2] and np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2])
 
 
 def test_costs_are_those_of_training() -> None:
