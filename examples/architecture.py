@@ -62,11 +62,11 @@ def measure(name: str, videos: Path, clips: tuple[str, ...], minutes: float, fra
     trainer.run()
     path = out / f"{preset}.safetensors"
     weights.save(trainer.finished_codec(), path)
-    model, points = weights.load(str(path)), {}
+    model, points = weights.load_encoder(str(path)), {}
     for clip in clips:
         points[Path(clip).stem] = curve = []
         for qp in QPS:
-            encoder, switches, size, quality = Encoder(model, qp, 0, Heuristic(), device), Switches(), 0, []
+            encoder, switches, size, quality = Encoder(model, qp, 0, Heuristic()), Switches(), 0, []
             with open_reader(clip, frames=frames) as reader:
                 source = list(reader)
             for frame, encoded in zip(source, encoder.encode_all(source)):
@@ -75,7 +75,7 @@ def measure(name: str, videos: Path, clips: tuple[str, ...], minutes: float, fra
             curve.append((size, sum(quality) / len(quality)))
     result = {
         "name": name,
-        "parameters": sum(p.numel() for p in model.codec.parameters()),
+        "parameters": sum(p.numel() for p in trainer.codec.parameters()),
         "frames": trainer.progress.frames,
         "loss": trainer.progress.reports[-1].loss,
         "complexity": asdict(card.complexity(preset)),

@@ -1,7 +1,7 @@
 """Convolutions of small integers in PyTorch, exactly.
 
-Every sum of integers stays below 2^24, where float32 is exact whatever the order of additions. Where loops can be compiled,
-a decoder's layers are those of `models/compiled` instead.
+Every sum of integers stays below 2^24, where float32 is exact whatever the order of additions. On a processor,
+streams are coded by `models/compiled` instead.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Between PyTorch's tensors, (B, C, H, W) and channels-last, and the arrays of compiled loops, (H, W, C), which have no batches."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,8 +12,6 @@ from models.compiled.pictures import Picture
 
 if TYPE_CHECKING:
     from models.picture import Planes
-
-Result = TypeVar("Result")
 
 
 def hosts(tensors: Sequence[Tensor]) -> list[Array]:
@@ -51,11 +49,6 @@ def tensor(samples: Sequence[Array]) -> Tensor:
 def batch(samples: Sequence[Array]) -> Tensor:
     """B arrays of one shape -> (B, ...)."""
     return torch.from_numpy(samples[0][None] if len(samples) == 1 else np.stack(samples))
-
-
-def each(function: Callable[..., Result], given: Sequence[Tensor], *rest: Iterable[Any]) -> list[Result]:
-    """What a function makes of every sample of some tensors, and of what goes with it."""
-    return [function(*sample, *others) for sample, *others in zip(zip(*map(arrays, given)), *rest)]
 
 
 def rates(rate: Tensor) -> list[int]:

@@ -1,6 +1,6 @@
-"""The codec: what one frame turns into, and what is remembered of it for the next."""
+"""The codec in PyTorch, for training and for GPUs: what one frame turns into, and what is remembered of it for the next. `models/compiled` has the same for processors."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,17 +10,14 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from models import bridge, replay
+from models import replay
 from models.arrays import Array
 from models.blocks import Block
-from models.bridge import arrays, each, on_device, pictures, rates, tensor
-from models.compiled.codec import Codec as CompiledCodec
-from models.compiled.codec import is_compiled, most_symbols
+from models.bridge import arrays, on_device
+from models.compiled.codec import most_symbols
 from models.compiled.encoder import EncoderCodec
 from models.compiled.enhancer import REACH
 from models.compiled.networks import Refine
-from models.compiled.pictures import features, warp
-from models.compiled import synthesis
 from models.compiled.synthesis import Judge
 from models.entropy import SymbolDecoder, SymbolSink
 from models.exact import Exact, ExactLayer, RateTable, integers, layers
@@ -85,17 +82,6 @@ def is_normative(name: str) -> bool:
     return network != "enhancer" and not encoder_only
 
 
-def in_loops(preset: Preset, integers: Mapping[str, Array], parameters: Mapping[str, Array], device: torch.device) -> CompiledCodec:
-    """The networks in compiled loops: on a processor those of an encoder, where loops are to be used (`is_compiled`), else those of a decoder, which code vectors.
-
-    Raises:
-        Misfit, RangeError: as of `EncoderCodec`.
-    """
-    if device.type == "cpu" and is_compiled():
-        return EncoderCodec(preset, integers, parameters)
-    return CompiledCodec(preset, integers)
-
-
 class Codec(nn.Module):
     """All networks of one preset."""
 
@@ -107,7 +93,6 @@ class Codec(nn.Module):
         self.motion = Motion(preset.context)
         self.enhancer = Enhancer(preset)
         self.align = Search(REACH, QUICK, 1)  # from a decoded picture to the next one
-        self.compiled: EncoderCodec | None = None
         initialise_intra(self.intra)
         initialise_inter(self.inter)
 
@@ -132,36 +117,22 @@ class Codec(nn.Module):
         """The layers of a decoder, by name."""
         return ((name, layer) for name, layer in layers(self, kind) if is_normative(name))
 
-    def prepare(self, loops: CompiledCodec | None = None) -> None:
-        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form.
-
-        Args:
-            loops: the networks of these weights as `in_loops` makes them, where they are known.
-        """
+    def prepare(self) -> None:
+        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form."""
         replay.forget()
-        loops = loops or in_loops(self.preset, self.arrays(), {name: p.detach().cpu().numpy() for name, p in self.named_parameters()}, next(self.parameters()).device)
-        self._attach(loops if isinstance(loops, EncoderCodec) else None)
-        self.motion.coder = loops.motion
+        self.__dict__.pop("floating", None)  # of the weights before
+        self.motion.coder = self.motion.in_loops()
         for module in self.modules():
             if isinstance(module, Block | Estimator):
                 module.link()
         for name, layer in layers(self):
-            if isinstance(layer, RateTable) or (is_normative(name) and not self.compiled):
+            if isinstance(layer, RateTable) or is_normative(name):
                 layer.prepare()
 
-    def arrays(self) -> dict[str, Array]:
-        """All integers that a decoder computes with, by layer and name."""
-        return {name: value.cpu().numpy() for name, value in integers(self.normative()).items()}
-
-    def _attach(self, loops: EncoderCodec | None) -> None:
-        """Let all networks use compiled loops, or none."""
-        self.compiled = loops
-        intra, inter = self.intra, self.inter
-        intra.compiled, inter.compiled, self.motion.compiled = (loops.intra, loops.inter, loops.motion) if loops else (None, None, None)
-        intra.latent.compiled, inter.latent.compiled = (loops.intra.latent, loops.inter.latent) if loops else (None, None)
-        intra.analysis, inter.analysis = (loops.analyse_keyframe, loops.analyse) if loops else (None, None)
-        intra.latent.analysis, inter.latent.analysis = (loops.hyper_keyframe, loops.hyper) if loops else (None, None)
-        self.__dict__.pop("floating", None)  # of the weights before
+    def in_loops(self) -> EncoderCodec:
+        """The same for a processor, in compiled loops."""
+        found = {name: value.cpu().numpy() for name, value in integers(self.normative()).items()}
+        return EncoderCodec(self.preset, found, {name: p.detach().cpu().numpy() for name, p in self.named_parameters()})
 
     # Training
 
@@ -193,9 +164,6 @@ class Codec(nn.Module):
     @staged("enhancement")
     def enhance(self, state: State, rate: Tensor, following: Planes, following_rate: Tensor) -> Planes:
         """The out-of-loop filter F_out on the newest picture, of which `following` is the next; float, not rounded."""
-        if self.compiled and not torch.is_grad_enabled():
-            given = pictures(state.picture), arrays(state.context), pictures(following), rates(rate), rates(following_rate)
-            return bridge.to_planes([self.compiled.enhancer(*sample) for sample in zip(*given)])
         return self.enhancer(state.picture, state.context, self.moved(following, state.picture, rate), rate, following_rate)
 
     @torch.no_grad()
@@ -249,20 +217,11 @@ class Codec(nn.Module):
 
     def _refine(self, refinement: Refinement, picture: Planes, rate: Tensor, *known: Tensor) -> Refine:
         """What refines the symbols of a frame: a keyframe, or a P-frame of which the temporal context and the features of the warped picture are known."""
-        judge = self._judge_in_loops(self.compiled.judges, picture, rate, *known) if self.compiled else self._judge(picture, rate, *known)
+        judge = self._judge(picture, rate, *known)
         return lambda symbols, means, tables: refinement(symbols, means, tables, int(rate), picture.y.numel(), judge)
 
-    @staticmethod
-    def _judge_in_loops(judges: tuple[synthesis.Intra, synthesis.Inter], picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
-        """What finds errors and their gradients."""
-        (source,), (intra, inter) = pictures(picture), judges
-        if not known:
-            return intra.judge(source, int(rate))
-        context, reference = (arrays(x)[0] for x in known)
-        return inter.judge(source, context, reference, int(rate))
-
     def _judge(self, picture: Planes, rate: Tensor, *known: Tensor) -> Judge:
-        """The same in PyTorch."""
+        """What finds errors and their gradients."""
         with torch.inference_mode(False):  # what comes from inference cannot take part in gradients
             source, place, given = Planes(*(plane.clone() for plane in (picture.y, picture.u, picture.v))), rate.clone(), [x.clone() for x in known]
         decoded: Callable[..., Tensor] = self.floating.inter.decoded if known else self.floating.intra.decoded
@@ -310,14 +269,12 @@ class Codec(nn.Module):
             fresh = self.inter.refresh(reference.to(state.context.dtype))
             return torch.where(refresh, fresh, self.inter.grid(warp_context(state.context, vectors)).to(fresh.dtype))
         if refresh:
-            return self.inter.remembered(reference.to(state.context.dtype))
-        if self.inter.loops:
-            return tensor(each(warp, [state.context], vectors.contiguous().numpy()))
+            return self.inter.refresh(reference.to(state.context.dtype))
         return self.inter.grid(warp_context(state.context, vectors))
 
     def _features(self, moved: Planes) -> Tensor:
         """Of a picture of 8 bits, or one that is moved."""
-        return tensor([features(picture) for picture in pictures(moved)]) if self.inter.loops else self.inter.grid(to_features(moved))
+        return self.inter.grid(to_features(moved))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -466,21 +466,3 @@ def link(*chain: Narrow) -> None:
     """Let each layer, when it is prepared, hand on integers to the next one, which is the only one to read them."""
     for writer, reader in pairwise(chain):
         writer.reader = (reader,)
-
-
-Form = TypeVar("Form")
-
-
-class Compilable(nn.Module, Generic[Form]):
-    """A network whose exact form may be there in compiled loops (`models/compiled`)."""
-
-    grid: Grid
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.compiled: Form | None = None
-
-    @property
-    def loops(self) -> Form | None:
-        """The compiled loops, where they are to be used."""
-        return self.compiled if self.grid.exact and not torch.is_grad_enabled() else None

@@ -6,11 +6,8 @@ passes it by: `detail` goes straight from y to the picture, as the difference to
 
 from torch import Tensor, nn
 
-from models import bridge
 from models.blocks import Stack, down, up
-from models.bridge import each, rates, tensor
-from models.compiled import analysis, networks
-from models.exact import Compilable, Grid, Narrow, Wide
+from models.exact import Grid, Narrow, Wide
 from models.filters import ContextFilter
 from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
@@ -20,7 +17,7 @@ from models.replay import recorded
 from models.stages import staged
 
 
-class Inter(Compilable[networks.Inter]):
+class Inter(nn.Module):
     """Temporal context p, analysis to y, synthesis to c, in-loop filter to c̃, head to the picture."""
 
     def __init__(self, preset: Preset):
@@ -46,20 +43,11 @@ class Inter(Compilable[networks.Inter]):
         self.release = Narrow(c, PICTURE)
         self.part, self.grid = Grid(8, 256), Grid()
         nn.init.constant_(self.release.bias, 0.05)
-        self.analysis: analysis.Inter | None = None  # in compiled loops
-
-    def remembered(self, reference: Tensor) -> Tensor:
-        """Warped picture (B, 96, H/8, W/8) -> what stands for a context that is not known (B, C, H/8, W/8)."""
-        if self.loops:
-            return tensor(each(self.loops.refresh, [reference]))
-        return self.refresh(reference)
 
     @staged("context")
     @recorded
     def predict(self, reference: Tensor, memory: Tensor, rate: Tensor) -> Tensor:
         """Warped picture (B, 96, H/8, W/8) and warped context (B, C, H/8, W/8) -> temporal context p (B, C, H/8, W/8)."""
-        if self.loops:
-            return tensor(each(self.loops.predict, (reference, memory), rates(rate)))
         x = self.enter(reference, memory)
         return self.context(x, rate)
 
@@ -67,8 +55,6 @@ class Inter(Compilable[networks.Inter]):
     @recorded
     def analyse(self, picture: Tensor, reference: Tensor, context: Tensor, rate: Tensor) -> Tensor:
         """The picture given its prediction -> y (B, N, H/16, W/16)."""
-        if self.loops and self.analysis:
-            return tensor(each(self.analysis, (picture, reference, context), rates(rate)))
         x = self.join(picture.to(context.dtype), reference.to(context.dtype), context)
         return self.to_latent(self.encoder(x, rate), (picture - reference).to(x.dtype))
 
@@ -76,9 +62,6 @@ class Inter(Compilable[networks.Inter]):
     @recorded
     def synthesise(self, latent: Tensor, context: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ and p -> c (B, C, H/8, W/8), before the in-loop filter, and detail that passes it by (B, 96, H/8, W/8)."""
-        if self.loops:
-            made, detail = zip(*each(self.loops.synthesise, (latent, context), rates(rate)))
-            return tensor(made), tensor(detail)
         x = self.merge(self.from_latent(latent), context)
         return self.decoder(x, rate), self.detail(latent)
 
@@ -86,9 +69,6 @@ class Inter(Compilable[networks.Inter]):
     @recorded
     def filtered(self, context: Tensor, switch: Tensor | bool, rate: Tensor) -> Tensor:
         """c -> c̃: the in-loop filter applied where `switch` is 1; a tensor (B,), or a bool for all."""
-        if self.loops:
-            switches = switch.bool().tolist() if isinstance(switch, Tensor) else len(context) * [switch]
-            return tensor(each(self.loops.filtered, [context], switches, rates(rate)))
         if isinstance(switch, Tensor):
             context = context + switch[:, None, None, None].to(context.dtype) * self.filter(context, rate)
         elif switch:
@@ -107,8 +87,6 @@ class Inter(Compilable[networks.Inter]):
 
     def picture(self, context: Tensor, detail: Tensor, reference: Tensor, rate: Tensor) -> Planes:
         """`reconstruct` as a picture of 8 bits."""
-        if self.loops:
-            return bridge.to_planes(each(self.loops.picture, (context, detail, reference), rates(rate)))
         return Planes(*self._planes(context, detail, reference, rate))
 
     @staged("reconstruction")

@@ -1,12 +1,9 @@
 """The keyframe network: a picture coded from nothing, and the first context of the frames that follow."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from models import bridge
 from models.blocks import Stack, down, up
-from models.bridge import each, rates, tensor
-from models.compiled import analysis, networks
-from models.exact import Compilable, Grid, Narrow, Wide
+from models.exact import Grid, Narrow, Wide
 from models.integers import CONTEXT_LIMIT
 from models.latent import Latent
 from models.picture import Planes, to_planes
@@ -15,7 +12,7 @@ from models.replay import recorded
 from models.stages import staged
 
 
-class Intra(Compilable[networks.Intra]):
+class Intra(nn.Module):
     """Analysis to y, synthesis to the context c, head from c to the picture."""
 
     def __init__(self, preset: Preset):
@@ -31,14 +28,11 @@ class Intra(Compilable[networks.Intra]):
         self.hold = Grid(limit=CONTEXT_LIMIT)
         self.head = Stack(preset.context, 1)
         self.leave, self.grid = Wide(preset.context, PICTURE), Grid()
-        self.analysis: analysis.Intra | None = None  # in compiled loops
 
     @staged("keyframe network")
     @recorded
     def analyse(self, picture: Tensor, rate: Tensor) -> Tensor:
         """(B, 96, H/8, W/8) -> y (B, N, H/16, W/16)."""
-        if self.loops and self.analysis:
-            return tensor(each(self.analysis, [picture], rates(rate)))
         x = self.encoder(self.enter(picture), rate)
         return self.to_latent(x, picture.to(x.dtype))
 
@@ -46,9 +40,6 @@ class Intra(Compilable[networks.Intra]):
     @recorded
     def synthesise(self, latent: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ (B, N, H/16, W/16) -> c (B, C, H/8, W/8), and detail that passes it by (B, 96, H/8, W/8)."""
-        if self.loops:
-            context, detail = zip(*each(self.loops.synthesise, [latent], rates(rate)))
-            return tensor(context), tensor(detail)
         return self.hold(self.to_context(self.decoder(self.from_latent(latent), rate))), self.detail(latent)
 
     @staged("keyframe network")
@@ -58,8 +49,6 @@ class Intra(Compilable[networks.Intra]):
 
     def picture(self, context: Tensor, detail: Tensor, rate: Tensor) -> Planes:
         """`reconstruct` as a picture of 8 bits."""
-        if self.loops:
-            return bridge.to_planes(each(self.loops.picture, (context, detail), rates(rate)))
         return Planes(*self._planes(context, detail, rate))
 
     @staged("keyframe network")

@@ -6,9 +6,7 @@ one go; symbols whose scale is tiny are not coded at all.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +15,10 @@ from torch.nn import functional as F
 
 from models.bits import laplace_bits, scale_index
 from models.blocks import Block, down, up
-from models.bridge import arrays, each, host, hosts, on_device, rates, tensor
-from models.compiled import analysis, networks
+from models.bridge import arrays, host, hosts, on_device
 from models.compiled.networks import HYPER_ALIGN, LIMIT, Refine
 from models.entropy import SymbolDecoder, SymbolSink, integers
-from models.exact import Compilable, Grid, Narrow, RateGain, RateTable
+from models.exact import Grid, Narrow, RateGain, RateTable
 from models.integers import VALUE_BITS, VALUE_LIMIT
 from models.presets import BEST_LAMBDA, LAMBDA_RATIO, Preset
 from models.replay import recorded
@@ -41,7 +38,7 @@ def through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-class Latent(Compilable[networks.Latent]):
+class Latent(nn.Module):
     """y at 1/16 with its hyperprior z at 1/64.
 
     Args:
@@ -68,15 +65,12 @@ class Latent(Compilable[networks.Latent]):
         self.parameters_out = Narrow(width, 2 * n)
         self.scale_offset = RateTable(n)
         self.grid, self.value = Grid(), Grid(VALUE_BITS, VALUE_LIMIT)
-        self.analysis: analysis.Hyper | None = None  # in compiled loops
 
     @staged("prior")
     @recorded
     def hyper(self, y: Tensor, rate: Tensor) -> Tensor:
         """z before quantisation: (B, N, H/16, W/16) -> (B, Z, H/64, W/64), sizes rounded up."""
         height, width = y.shape[-2:]
-        if self.loops and self.analysis:
-            return tensor(each(self.analysis, [y], rates(rate)))
         y = F.pad(y, (0, -width % HYPER_ALIGN, 0, -height % HYPER_ALIGN), mode="replicate")
         return self.hyper_encoder(self.hyper_gain(y, rate)).float()
 
@@ -87,10 +81,6 @@ class Latent(Compilable[networks.Latent]):
     @staged("prior")
     def prior(self, z: Tensor, context: Tensor | None, rate: Tensor, height: int, width: int) -> Prior:
         """Means and scales of y (N, height, width) from decoded z and the temporal context."""
-        if loops := self.loops:
-            known: Iterable[Any] = len(z) * [None] if context is None else arrays(context)
-            made = each(lambda z, known, point: loops.prior(z, known, point, height, width), [z], known, rates(rate))
-            return Prior(tensor([prior.mean for prior in made]), tensor([prior.scale for prior in made]))
         return Prior(*self._prior(z, context, rate, height, width))
 
     @recorded
@@ -119,8 +109,6 @@ class Latent(Compilable[networks.Latent]):
         z = self.hyper(y, rate).round().clamp(-LIMIT, LIMIT)
         coder.write(z, self._hyper_index(z.shape, rate))
         prior = self.prior(z, context, rate, *y.shape[-2:])
-        if self.loops and len(y) == 1:
-            return tensor([self.loops.write(arrays(y)[0], networks.Prior(arrays(prior.mean)[0], arrays(prior.scale)[0]), int(rate), coder, refine)])
         index = scale_index(prior.scale)
         symbols = (y * self.step.vector(rate) - prior.mean).round_().clamp_(-LIMIT, LIMIT) * (index >= SKIP)
         if refine:
@@ -134,8 +122,6 @@ class Latent(Compilable[networks.Latent]):
     @staged("latent")
     def decode(self, context: Tensor | None, rate: Tensor, height: int, width: int, coder: SymbolDecoder) -> Tensor:
         """Read z and y (N, height, width) of one frame, its last symbols; returns ŷ."""
-        if self.loops:
-            return tensor([self.loops.decode(None if context is None else arrays(context)[0], int(rate), height, width, coder)])
         channels = self.hyper_scale.knots.shape[1]
         index = self._hyper_index((1, channels, -(-height // HYPER_ALIGN), -(-width // HYPER_ALIGN)), rate)
         z = on_device(coder.take(host(index)).astype(np.float32), index.device)

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.bits import flag_bits, laplace_bits
-from models.bridge import arrays, host, hosts, on_device
+from models.bridge import host, hosts, on_device
 from models.compiled import networks
 from models.compiled.layers import Integers
 from models.compiled.networks import SIDE
 from models.entropy import SymbolDecoder, SymbolSink
-from models.exact import Compilable, Grid, Narrow, integers, layers, link
+from models.exact import Grid, Narrow, integers, layers, link
 from models.presets import RATES
 from models.pyramid import LEVELS, NEAR, Cells, order
 from models.replay import recorded
@@ -121,7 +121,7 @@ class Estimator(nn.Sequential):
         link(*self)
 
 
-class Motion(Compilable[networks.Motion]):
+class Motion(nn.Module):
     """Codes vector fields (`models/vectors.py`).
 
     Args:
@@ -135,10 +135,8 @@ class Motion(Compilable[networks.Motion]):
         self.grid = Grid()
         self.estimators = nn.ModuleList(Estimator() for _ in range(1 + 2 * (len(LEVELS) - 1)))
 
-    def _in_loops(self) -> networks.Motion:
+    def in_loops(self) -> networks.Motion:
         """For coding vectors, which goes through compiled loops wherever the context is."""
-        if self.coder:
-            return self.coder
         values = integers((f"motion.{name}", layer) for name, layer in layers(self))
         return networks.Motion(Integers({name: value.cpu().numpy() for name, value in values.items()}), self.side.weight.shape[1])
 
@@ -171,11 +169,8 @@ class Motion(Compilable[networks.Motion]):
 
     def coded_steps(self, field: Array, previous: Tensor, memory: Tensor, rate: Tensor) -> Iterator[CodedStep]:
         """The steps of coding a field (3, h, w); whoever decodes fills it in between."""
-        loops = self._in_loops()
-        if self.loops:
-            side, past = loops.side(arrays(memory)[0]), previous[0].contiguous().numpy()
-        else:
-            side, past = hosts([self._side(memory)[0].permute(1, 2, 0).contiguous(), previous[0]])
+        loops = self.coder or self.in_loops()
+        side, past = hosts([self._side(memory)[0].permute(1, 2, 0).float().contiguous(), previous[0].contiguous()])
         return loops.steps(field, past, side, int(rate))
 
     @recorded

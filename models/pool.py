@@ -7,12 +7,18 @@ from collections import deque
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.codec import Codec
+from models import bridge
+from models.codec import Codec, State
+from models.compiled import search as compiled
+from models.compiled.codec import State as LoopState
+from models.compiled.codec import is_compiled
+from models.compiled.enhancer import moved
 from models.picture import Planes
 from models.plan import QUICK
 from models.search import Search
@@ -40,19 +46,66 @@ class _Unwritten:
         pass
 
 
+class _InTorch:
+    """Codes batches."""
+
+    def __init__(self, codec: Codec):
+        self.codec, self.search = deepcopy(codec).eval().requires_grad_(False), Search(32, QUICK)
+        self.codec.exact = True
+        self.codec.prepare()
+
+    def keyframe(self, picture: Planes, rate: Tensor) -> State:
+        return self.codec.encode_keyframe(picture, rate, _Unwritten())
+
+    def frame(self, picture: Planes, state: State, rate: Tensor, filtered: Tensor) -> State:
+        vectors, _ = self.codec.search(self.search, picture, state, rate)
+        return self.codec.encode_frame(picture, state, rate, vectors, False, _Unwritten()).finish(filtered)
+
+    def shown(self, state: State) -> tuple[Planes, Tensor]:
+        """Pictures, and contexts."""
+        return state.picture, state.context
+
+    def moved(self, following: State, state: State, rate: Tensor) -> Planes:
+        """The next pictures, moved to where the content of these is."""
+        return self.codec.moved(following.picture, state.picture, rate)
+
+
+class _InLoops:
+    """The same sample by sample, in compiled loops."""
+
+    def __init__(self, codec: Codec):
+        self.codec = codec.in_loops()
+        self.searches: list[compiled.Search] = []
+
+    def keyframe(self, picture: Planes, rate: Tensor) -> list[LoopState]:
+        return [self.codec.encode_keyframe(*sample, _Unwritten()) for sample in zip(bridge.pictures(picture), bridge.rates(rate))]
+
+    def frame(self, picture: Planes, states: list[LoopState], rate: Tensor, filtered: Tensor) -> list[LoopState]:
+        self.searches += [compiled.Search(32, QUICK) for _ in range(len(states) - len(self.searches))]
+        after = []
+        for search, source, state, point, flag in zip(self.searches, bridge.pictures(picture), states, bridge.rates(rate), filtered.tolist()):
+            vectors, _ = self.codec.search(search, source, state, point)
+            after.append(self.codec.encode_frame(source, state, point, vectors, False, _Unwritten()).finish(bool(flag)))
+        return after
+
+    def shown(self, states: list[LoopState]) -> tuple[Planes, Tensor]:
+        return bridge.to_planes([state.picture for state in states]), bridge.tensor([state.context for state in states])
+
+    def moved(self, following: list[LoopState], states: list[LoopState], rate: Tensor) -> Planes:
+        return bridge.to_planes([moved(after.picture, state.picture, point) for after, state, point in zip(following, states, bridge.rates(rate))])
+
+
 class Pool:
     """Keeps the last pictures that were coded.
 
     Args:
-        codec: with finished weights, calibrated; a copy of it codes.
+        codec: with finished weights, calibrated.
         capacity: pictures that are kept.
     """
 
     def __init__(self, codec: Codec, capacity: int = CAPACITY):
-        self.codec = deepcopy(codec).eval().requires_grad_(False)
-        self.codec.exact = True
-        self.codec.prepare()
-        self.search = Search(32, QUICK)
+        on_processor = next(codec.parameters()).device.type == "cpu" and is_compiled()
+        self.coding: Any = _InLoops(codec) if on_processor else _InTorch(codec)  # whose states are its own
         self.items: deque[list[Tensor]] = deque(maxlen=capacity)
 
     @torch.inference_mode()
@@ -63,15 +116,12 @@ class Pool:
             rates: (T, B) rate points.
             filtered: (T, B) 1 where the in-loop filter is on.
         """
-        codec, last = self.codec, None
-        for t, (picture, rate) in enumerate(zip(pictures, rates)):
-            if last is None:
-                state = codec.encode_keyframe(picture, rate, _Unwritten())
-            else:
-                vectors, _ = codec.search(self.search, picture, last, rate)
-                state = codec.encode_frame(picture, last, rate, vectors, False, _Unwritten()).finish(filtered[t])
-                following = codec.moved(state.picture, last.picture, rates[t - 1])
-                self._keep(pictures[t - 1], last.picture, last.context, following, rates[t - 1], rate)
+        coding = self.coding
+        last = coding.keyframe(pictures[0], rates[0])
+        for t in range(1, len(pictures)):
+            state = coding.frame(pictures[t], last, rates[t], filtered[t])
+            shown, context = coding.shown(last)
+            self._keep(pictures[t - 1], shown, context, coding.moved(state, last, rates[t - 1]), rates[t - 1], rates[t])
             last = state
 
     def sample(self, random: Random, count: int) -> Coded:

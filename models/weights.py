@@ -213,21 +213,20 @@ def _misfit(path: Path, preset: str) -> WeightsError:
 
 
 def load(model: str, device: torch.device | str = "cpu") -> Model:
-    """A model by name, or from a weights file, ready for exact coding.
+    """A model by name, or from a weights file, ready for exact coding in PyTorch: on a GPU, or in batches. A processor is faster with `load_encoder`.
 
     Raises:
         WeightsError: as of `load_decoder`.
     """
     import torch
 
-    from models.codec import Codec, in_loops
+    from models.codec import Codec
 
     path = locate(model)
     contents = read(path)
     _check_finite(path, contents.parameters)
     with _fitting(path, contents.preset):
-        integers, parameters = ({name: values.numpy() for name, values in some.items()} for some in (contents.integers, contents.parameters))
-        loops = in_loops(PRESETS[contents.preset], integers, parameters, torch.device(device))
+        CompiledCodec(PRESETS[contents.preset], {name: values.numpy() for name, values in contents.integers.items()})
     codec = Codec(PRESETS[contents.preset])
     try:
         codec.load_state_dict(contents.parameters, strict=False)
@@ -238,7 +237,7 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
     restore(codec, contents.integers)
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     codec.exact = True
-    codec.prepare(loops)
+    codec.prepare()
     return Model(codec, path.stem, weights_hash(contents.integers))
 
 

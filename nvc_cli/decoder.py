@@ -42,7 +42,7 @@ class Decoder:
 
     Args:
         header: of the stream.
-        model: the one that the stream was written with: what `models.weights.load` or `load_decoder` returns, a .safetensors file, or by
+        model: the one that the stream was written with: what `models.weights.load`, `load_decoder` or `load_encoder` returns, a .safetensors file, or by
             default the model of the package that the header names.
         enhance: apply the out-of-loop filter to the frames that are given out (never to what later frames are predicted from); each
             then waits for the next one.
@@ -124,13 +124,11 @@ class Decoder:
 
 
 def _networks(model: Model | DecoderModel, enhance: bool) -> Any:
-    """What decodes with a model: compiled loops, where there are any; states are theirs to know."""
+    """What decodes with a model; states are for that to know."""
     if isinstance(model, DecoderModel):
         if enhance and model.enhancer is None:
             raise NvcError(f"the model {model.name} was loaded without its out-of-loop filter; load it with enhance=True")
         return InLoops(model.codec, model.enhancer)
-    if model.codec.compiled:
-        return InLoops(model.codec.compiled, model.codec.compiled.enhancer)
     from nvc_cli.tensors import InTorch
 
     return InTorch(model.codec, next(model.codec.parameters()).device)

@@ -276,11 +276,9 @@ def _cheapest(ways: list[_Way]) -> _Way:
 
 
 def _networks(model: Model | EncoderModel) -> Any:
-    """What encodes with a model: compiled loops, where there are any; sources, states and searches are theirs to know."""
+    """What encodes with a model; sources, states and searches are for that to know."""
     if isinstance(model, EncoderModel):
         return EncodingInLoops(model.codec)
-    if model.codec.compiled:
-        return EncodingInLoops(model.codec.compiled)
     from nvc_cli.tensors import EncodingInTorch
 
     return EncodingInTorch(model.codec, next(model.codec.parameters()).device)

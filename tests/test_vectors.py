@@ -21,19 +21,18 @@ import torch
 
 from models.cycle import rate_point
 from models.entropy import SymbolEncoder
-from models.quality import distortion
-from models.search import Search
+from models.compiled.pictures import distortion, padded
+from models.compiled.search import Search
 from models.vectors import REFERENCES
-from models.weights import Model, load
+from models.weights import EncoderModel, load_encoder
+from nvc_cli.arrays import EncodingInLoops
 from nvc_cli.decoder import Decoder
 from nvc_cli.frame import Color, Frame, Orientation
 from nvc_cli.stream import Header, Packet, StreamReader, StreamWriter, open_stream, picture_checksum
-from nvc_cli.tensors import to_frame, to_picture
 from nvc_cli.tracks import Sample, Track
 
 FOLDER = Path(__file__).parent / "vectors"
 HASHES = FOLDER / "hashes.json"
-CPU = torch.device("cpu")
 
 
 def noise(rows: np.ndarray, columns: np.ndarray, plane: int) -> np.ndarray:
@@ -119,9 +118,9 @@ VECTORS = {
 }
 
 
-def wild_vectors(like: torch.Tensor, t: int) -> torch.Tensor:
+def wild_vectors(like: np.ndarray, t: int) -> np.ndarray:
     """Vectors of up to 32 samples, one in four of them of up to 512, half of them to older pictures, that exist or not; a third alike."""
-    height, width = like.shape[2:]
+    height, width = like.shape[1:]
     part, rows, columns = np.mgrid[:2, :height, :width]
     short = noise(rows, columns, 10 * t + part) - 128
     far = np.where(noise(rows, columns, 10 * t + 5) < 64, 16, 1)
@@ -129,13 +128,12 @@ def wild_vectors(like: torch.Tensor, t: int) -> torch.Tensor:
     vectors = np.concatenate([short * far, age])
     alike = noise(rows, columns, 10 * t + 7)[0] < 85
     vectors[:, alike] = np.array([[-20], [33], [1]])
-    return torch.from_numpy(vectors)[None].to(like)
+    return vectors.astype(like.dtype)
 
 
-@torch.inference_mode()
-def make(vector: Vector, model: Model) -> tuple[bytes, list[Frame]]:
+def make(vector: Vector, model: EncoderModel) -> tuple[bytes, list[Frame]]:
     """A stream, and its pictures."""
-    codec, search, state, pictures = model.codec, Search(32), None, []
+    codec, networks, search, state, pictures = model.codec, EncodingInLoops(model.codec), Search(32), None, []
     file = io.BytesIO()
     header = Header(
         vector.width, vector.height, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash,
@@ -143,20 +141,20 @@ def make(vector: Vector, model: Model) -> tuple[bytes, list[Frame]]:
     )  # fmt: skip
     with StreamWriter(file, header) as stream:
         for t in range(vector.frames):
-            source, coder = to_picture(vector.content(vector.width, vector.height, t, vector.speed), CPU), SymbolEncoder()
+            source, coder = networks.source(vector.content(vector.width, vector.height, t, vector.speed)), SymbolEncoder()
             keyframe, filtered, refresh = (t in places for places in (vector.keyframes, vector.filtered, vector.refreshed))
-            rate = torch.tensor([rate_point(8 * vector.qp, t - max(k for k in vector.keyframes if k <= t))])
+            rate = rate_point(8 * vector.qp, t - max(k for k in vector.keyframes if k <= t))
             if keyframe:
                 state = codec.encode_keyframe(source, rate, coder)
             else:
-                sought = search(source.y, [past.y for past in state.pictures], state.vectors, rate)
+                sought = search(source.y, [past.luma for past in state.pictures], state.vectors, rate)
                 vectors = wild_vectors(sought, t) if vector.wild else sought
                 state = codec.encode_frame(source, state, rate, vectors, refresh, coder).finish(filtered)
-            pictures.append(to_frame(state.picture, vector.width, vector.height))
+            pictures.append(networks.shown(state, vector.width, vector.height))
             checksum = picture_checksum(pictures[-1])
             write_samples(stream, vector, t)
             time = vector.times[t] if vector.times else None
-            stream.write(Packet(keyframe, int(rate), filtered, refresh, t in vector.enhanced, coder.finish(), checksum, time))
+            stream.write(Packet(keyframe, rate, filtered, refresh, t in vector.enhanced, coder.finish(), checksum, time))
         write_samples(stream, vector, vector.frames)
     return file.getvalue(), pictures
 
@@ -170,21 +168,21 @@ def digest(frame: Frame) -> str:
     return hashlib.sha256(b"".join(plane.tobytes() for plane in frame.planes)).hexdigest()
 
 
-def decoded(name: str, model: Model) -> Iterator[tuple[Packet, Frame]]:
+def decoded(name: str, model: EncoderModel) -> Iterator[tuple[Packet, Frame]]:
     """The pictures of a stream, by the decoder of the product."""
     with open_stream(str(FOLDER / f"{name}.nvc")) as stream:
-        decoder = Decoder(stream.header, model, False, CPU, name)
+        decoder = Decoder(stream.header, model, name=name)
         for packet in stream:
             yield packet, *decoder.decode(packet)
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return load("tiny")
+def model() -> EncoderModel:
+    return load_encoder("tiny")
 
 
 @pytest.fixture(scope="module")
-def hashes(model: Model, request: pytest.FixtureRequest) -> dict[str, dict]:
+def hashes(model: EncoderModel, request: pytest.FixtureRequest) -> dict[str, dict]:
     """What is written down; with --regenerate, it is written first."""
     if request.config.getoption("--regenerate"):
         FOLDER.mkdir(exist_ok=True)
@@ -204,12 +202,12 @@ def test_every_stream_is_written_down(hashes: dict[str, dict]) -> None:
     assert hashes.keys() == VECTORS.keys() == {path.stem for path in FOLDER.glob("*.nvc")}
 
 
-def test_the_streams_are_of_the_shipped_weights(hashes: dict[str, dict], model: Model) -> None:
+def test_the_streams_are_of_the_shipped_weights(hashes: dict[str, dict], model: EncoderModel) -> None:
     assert {entry["weights"] for entry in hashes.values()} == {model.hash.hex()}, "make them anew: python -m pytest tests/test_vectors.py --regenerate"
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_pictures(name: str, hashes: dict[str, dict], model: Model) -> None:
+def test_pictures(name: str, hashes: dict[str, dict], model: EncoderModel) -> None:
     assert [digest(frame) for _, frame in decoded(name, model)] == hashes[name]["frames"]
 
 
@@ -228,17 +226,17 @@ def test_flags_and_size(name: str, hashes: dict[str, dict]) -> None:
     assert reader.size < 12000
 
 
-def test_pictures_resemble_their_source(hashes: dict[str, dict], model: Model) -> None:
+def test_pictures_resemble_their_source(hashes: dict[str, dict], model: EncoderModel) -> None:
     """The streams are ones that an encoder could have written, not noise that happens to decode."""
     for t, (_, frame) in enumerate(decoded("unfiltered", model)):
         source = scene(64, 48, t, VECTORS["unfiltered"].speed)
         flat = Frame(*(np.full_like(plane, round(plane.mean())) for plane in source.planes))
-        ours, plain = (float(distortion(to_picture(other, CPU), to_picture(source, CPU))) for other in (frame, flat))
+        ours, plain = (distortion(padded(other.planes), padded(source.planes)) for other in (frame, flat))
         assert ours < plain / 5
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_does_not_matter(threads: int, hashes: dict[str, dict], model: Model) -> None:
+def test_the_number_of_threads_does_not_matter(threads: int, hashes: dict[str, dict], model: EncoderModel) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -8,7 +8,6 @@ plain bfloat16 convolutions of the same shapes. Both are the best of some rounds
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -38,16 +37,14 @@ def shapes(header: Any, made: list[Any], name: str) -> list[Shape]:
     from models.weights import load
     from nvc_cli.decoder import Decoder
 
-    os.environ["NVC_BACKEND"] = "float32"  # where each layer is called by itself
-    model = load(name)
-    del os.environ["NVC_BACKEND"]
+    model = load(name)  # where each layer is called by itself
     found: list[Shape] = []
 
     def note(layer: Any, given: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
         channels = sum(part.shape[1] for part in given)
         found.append((tuple(layer.weight.shape), layer.stride, layer.padding, layer.groups, (1, channels, *given[0].shape[2:])))
 
-    decoder = Decoder(header, model, device=torch.device("cpu"))
+    decoder = Decoder(header, model)
     decoder.decode(made[0])
     for layer_name, layer in model.codec.named_modules():
         if isinstance(layer, Narrow | Wide) and not layer_name.startswith("motion."):
@@ -58,14 +55,12 @@ def shapes(header: Any, made: list[Any], name: str) -> list[Shape]:
 
 def network_seconds(header: Any, made: list[Any], model: Any, rounds: int) -> float:
     """What the networks of a P-frame take."""
-    import torch
-
     from models import stages
     from nvc_cli.decoder import Decoder
 
     best = float("inf")
     for _ in range(rounds):
-        decoder = Decoder(header, model, device=torch.device("cpu"))
+        decoder = Decoder(header, model)
         decoder.decode(made[0])
         profile = stages.start()
         for packet in made[1:]:
@@ -99,10 +94,10 @@ def plain_seconds(shape: Shape, rounds: int) -> float:
 def command(clip: Path, name: str, frames: int, qp: float, threads: int, rounds: int) -> None:
     import torch
 
-    from models.weights import load
+    from models.weights import load_encoder
 
     torch.set_num_threads(threads)
-    model = load(name)
+    model = load_encoder(name)
     header, made = packets(clip, model, frames, qp)
     with torch.inference_mode():
         found = shapes(header, made, name)

@@ -149,8 +149,9 @@ def _scaling(where: Path, video: Path, model: str, threads: int, device: str) ->
     for some in (count // 4, count // 2, count):
         back = nvc(where, "decode", stream, "-o", where / "b.yuv", "--frames", some, "--threads", threads, "--device", device)
         print(f"{some:>4} frames  {back.fps:>8.2f} frames/s {back.memory:>8.0f} MiB")
-    words = [*NVC, "decode", str(stream), "-o", str(where / "b.yuv"), "-y", "--frames", "1", "--threads", str(threads), "--device", device]
-    print(f"from the command to the first decoded frame: {median(run(words, where)[1] for _ in range(3)):.2f} s")
+    for what, given, made in (("decode", stream, "b.yuv"), ("encode", source, "b.nvc")):
+        words = [*NVC, what, str(given), "-o", str(where / made), "-y", "--frames", "1", "--threads", str(threads), "--device", device]
+        print(f"{what}, from the command to the first frame: {median(run(words, where)[1] for _ in range(3)):.2f} s")
 
 
 command()

@@ -3,13 +3,13 @@
 import numpy as np
 
 from models.arrays import Array
-from models.compiled.networks import HYPER_ALIGN, Constant
+from models.compiled.networks import HYPER_ALIGN
 from models.compiled.rough import Parameters, Stack
 from models.presets import PICTURE, Preset
 from models.stages import staged
 
 
-class Hyper(Constant):
+class Hyper:
     """`models.latent.Latent.hyper`."""
 
     def __init__(self, given: Parameters, name: str, preset: Preset):
@@ -29,7 +29,7 @@ class Hyper(Constant):
         return x
 
 
-class Intra(Constant):
+class Intra:
     """`models.intra.Intra.analyse`."""
 
     def __init__(self, given: Parameters, preset: Preset):
@@ -44,7 +44,7 @@ class Intra(Constant):
         return self.to_latent(self.encoder(self.enter(picture), rate), picture)
 
 
-class Inter(Constant):
+class Inter:
     """`models.inter.Inter.analyse`."""
 
     def __init__(self, given: Parameters, preset: Preset):

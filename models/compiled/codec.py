@@ -10,7 +10,7 @@ import numpy as np
 from models.arrays import Array
 from models.compiled import pictures
 from models.compiled.layers import Integers, Narrow
-from models.compiled.networks import Constant, Inter, Intra, Motion
+from models.compiled.networks import Inter, Intra, Motion
 from models.compiled.pictures import Picture
 from models.entropy import SymbolDecoder
 from models.integers import Misfit
@@ -68,7 +68,7 @@ def most_symbols(preset: Preset, height: int, width: int) -> int:
     return y + z + MOST_SYMBOLS * (height // 8) * (width // 8)
 
 
-class Codec(Constant):
+class Codec:
     """All networks of a decoder.
 
     Args:

@@ -4,7 +4,6 @@ import numpy as np
 
 from models.arrays import Array
 from models.compiled import pictures
-from models.compiled.networks import Constant
 from models.compiled.pictures import Picture
 from models.compiled.rough import Parameters, Stack
 from models.compiled.search import Search
@@ -25,7 +24,7 @@ REACH = 32
 """Luma samples that the motion search looks around."""
 
 
-class Enhancer(Constant):
+class Enhancer:
     """F_out.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from models.pyramid import LEVELS, order
 from models.stages import staged
 from models.steps import MOST_SYMBOLS, CodedStep, Estimate
 from models.tables import FIRST, SCALES, SKIP, STEP
-
-Same = TypeVar("Same")
 
 Refine = Callable[[Array, Array, Array], Array]
 """Symbols (H/16, W/16, N), their means, and the tables that they are coded with -> better symbols."""
@@ -75,13 +73,6 @@ def blocks(integers: Integers, names: Sequence[str], channels: int) -> strips.Bl
     return strips.Blocks(*map(strips.together, zip(*parts)))
 
 
-class Constant:
-    """What never changes, so that copies of what holds it share it."""
-
-    def __deepcopy__(self: Same, _: dict[int, Any]) -> Same:
-        return self
-
-
 class Stack:
     """`models.blocks.Stack`: (H, W, C) -> (H, W, C)."""
 
@@ -102,7 +93,7 @@ class Prior:
     scale: Array  # (H/16, W/16, N), logarithm
 
 
-class Latent(Constant):
+class Latent:
     """`models.latent.Latent`: what is known of y, and y itself."""
 
     def __init__(self, integers: Integers, name: str, preset: Preset, context: int):
@@ -186,7 +177,7 @@ class Latent(Constant):
         return latent
 
 
-class Intra(Constant):
+class Intra:
     """`models.intra.Intra`, from ŷ on."""
 
     def __init__(self, integers: Integers, preset: Preset):
@@ -209,7 +200,7 @@ class Intra(Constant):
         return pictures.rounded(clamped(self.leave(self.head(context, rate)) + detail, STREAM))
 
 
-class Inter(Constant):
+class Inter:
     """`models.inter.Inter`, what a decoder has of it."""
 
     def __init__(self, integers: Integers, preset: Preset):
@@ -248,12 +239,16 @@ class Inter(Constant):
         return pictures.released(self.residual(x), detail, reference, self.release(x))
 
 
-class Motion(Constant):
+class Motion:
     """`models.motion.Motion`."""
 
     def __init__(self, integers: Integers, context: int):
         self.side = Narrow(integers, "motion.side", context, SIDE)
         self.estimators = [_estimator(integers, f"motion.estimators.{k}") for k in range(1 + 2 * (len(LEVELS) - 1))]
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Motion":
+        """Itself, as it never changes."""
+        return self
 
     def coded_steps(self, field: Array, previous: Array, memory: Array, rate: int) -> Iterator[CodedStep]:
         """The steps of coding a field (3, h, w), by the context before (H/8, W/8, C); whoever decodes fills it in between."""

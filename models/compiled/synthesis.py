@@ -6,7 +6,7 @@ import numpy as np
 
 from models.arrays import Array
 from models.compiled import pictures
-from models.compiled.networks import Constant, shuffled
+from models.compiled.networks import shuffled
 from models.compiled.pictures import Picture
 from models.compiled.rough import Parameters, Stack
 from models.presets import PICTURE, Preset
@@ -54,7 +54,7 @@ class _FromLatent:
         return self.layer.gradient(gathered(np.concatenate([through, detail], 2))) * self.unstep[rate]
 
 
-class Intra(Constant):
+class Intra:
     """Of keyframes."""
 
     def __init__(self, given: Parameters, preset: Preset):
@@ -82,7 +82,7 @@ class Intra(Constant):
         return judge
 
 
-class Inter(Constant):
+class Inter:
     """Of P-frames, with the in-loop filter on."""
 
     def __init__(self, given: Parameters, preset: Preset):

@@ -15,7 +15,7 @@ import click
 import torch
 from tqdm import tqdm
 
-from models.weights import load
+from models.weights import load_decoder
 from tests.fuzz import sources
 from tests.fuzz.mutations import SEEDS, VECTORS, decoded, mutated, outcome, parts, salvaged
 from tests.fuzz.paths import entered, joined, listed, written
@@ -65,7 +65,7 @@ def command(count: int, first: int, path: str) -> None:
 
 def _streams(path: str) -> Callable[[int], Case]:
     """The cases of mutated streams, by their seeds."""
-    model, way = load("tiny"), PATHS[path]
+    model, way = load_decoder("tiny"), PATHS[path]
     whole = {name: (VECTORS / f"{name}.nvc").read_bytes() for name in SEEDS}
     streams, truths = {name: parts(data) for name, data in whole.items()}, {name: decoded(data, model) for name, data in whole.items()}
 

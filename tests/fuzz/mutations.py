@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import torch
 
-from models.weights import Model
+from models.weights import DecoderModel
 from nvc_cli.decoder import Decoder
 from nvc_cli.errors import NvcError
 from nvc_cli.fields import varint
@@ -32,7 +31,6 @@ SEEDS = ("keyframe", "smallest", "narrow", "switched", "tracks", "variable", "re
 """Small streams, one with tracks, one with times."""
 
 MAX_PIXELS = 1 << 16
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -221,10 +219,10 @@ def samples(frame: Frame) -> bytes:
     return b"".join(plane.tobytes() for plane in frame.planes)
 
 
-def decoded(data: bytes, model: Model) -> Pictures:
+def decoded(data: bytes, model: DecoderModel) -> Pictures:
     """All pictures. Raises NvcError."""
     reader = StreamReader(io.BytesIO(data), "x")
-    decoder = Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS)
+    decoder = Decoder(reader.header, model, name="x", max_pixels=MAX_PIXELS)
     return [samples(frame) for packet in reader for frame in decoder.decode(packet)]
 
 
@@ -241,7 +239,7 @@ def refused(error: NvcError, given: Sequence[bytes] = (), truth: Sequence[bytes]
     return "refused"
 
 
-def outcome(data: bytes, truth: Pictures, model: Model) -> str:
+def outcome(data: bytes, truth: Pictures, model: DecoderModel) -> str:
     """What becomes of a stream: "right" or "refused", and never a picture that is wrong.
 
     Raises:
@@ -250,7 +248,7 @@ def outcome(data: bytes, truth: Pictures, model: Model) -> str:
     given: Pictures = []
     try:
         reader = StreamReader(io.BytesIO(data), "x")
-        decoder = Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS)
+        decoder = Decoder(reader.header, model, name="x", max_pixels=MAX_PIXELS)
         for packet in reader:
             given += [samples(frame) for frame in decoder.decode(packet)]
     except NvcError as error:
@@ -260,12 +258,12 @@ def outcome(data: bytes, truth: Pictures, model: Model) -> str:
     return "right"
 
 
-def salvaged(data: bytes, truth: Pictures, model: Model) -> str:
+def salvaged(data: bytes, truth: Pictures, model: DecoderModel) -> str:
     """The same with --resilient: lost frames show an older picture, or grey, and are told of."""
     meter = Quiet()
     try:
         reader = Salvager(io.BytesIO(data), "x")
-        player = Player(reader, Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS), meter, resilient=True)  # type: ignore[arg-type]
+        player = Player(reader, Decoder(reader.header, model, name="x", max_pixels=MAX_PIXELS), meter, resilient=True)  # type: ignore[arg-type]
         given = [samples(frame) for frame in player]
     except NvcError:
         return "refused"

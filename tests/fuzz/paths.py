@@ -12,7 +12,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from models.weights import Model
+from models.weights import DecoderModel
 from nvc_cli.decode import _part
 from nvc_cli.decoder import Decoder
 from nvc_cli.errors import NvcError
@@ -21,17 +21,17 @@ from nvc_cli.main import main
 from nvc_cli.player import Player
 from nvc_cli.stream import Packet, StreamReader, check_pixels
 from nvc_cli.video import open_writer
-from tests.fuzz.mutations import CPU, MAX_PIXELS, Pictures, Quiet, refused, samples
+from tests.fuzz.mutations import MAX_PIXELS, Pictures, Quiet, refused, samples
 
 SUFFIXES = (".mkv", ".mp4", ".webm", ".avi", ".ts", ".nut", ".y4m", ".yuv")
 
 
-def entered(data: bytes, truth: Pictures, model: Model) -> str:
+def entered(data: bytes, truth: Pictures, model: DecoderModel) -> str:
     """From the third frame, or tick, on: what `nvc decode --start` shows is the end of the video, and begins with that frame."""
     start, given = 2, Pictures()
     try:
         reader = StreamReader(io.BytesIO(data), "x")
-        player = Player(reader, Decoder(reader.header, model, False, CPU, "x", MAX_PIXELS), Quiet(), start)  # type: ignore[arg-type]
+        player = Player(reader, Decoder(reader.header, model, name="x", max_pixels=MAX_PIXELS), Quiet(), start)  # type: ignore[arg-type]
         given += map(samples, player)
     except NvcError as error:
         return refused(error, given, truth)
@@ -43,7 +43,7 @@ def entered(data: bytes, truth: Pictures, model: Model) -> str:
     return "right"
 
 
-def listed(data: bytes, truth: Pictures, model: Model) -> str:
+def listed(data: bytes, truth: Pictures, model: DecoderModel) -> str:
     """`nvc info` ends in the same way with and without --json, and tells as many frames as there are unless it says why not."""
     plain, told = (_run("info", "-", *options, data=data) for options in ((), ("--json",)))
     if plain != told:
@@ -51,7 +51,7 @@ def listed(data: bytes, truth: Pictures, model: Model) -> str:
     return plain
 
 
-def joined(data: bytes, truth: Pictures, model: Model) -> str:
+def joined(data: bytes, truth: Pictures, model: DecoderModel) -> str:
     """`nvc concat` of one stream: what it makes is whole."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "a.nvc"
@@ -64,7 +64,7 @@ def joined(data: bytes, truth: Pictures, model: Model) -> str:
     return result
 
 
-def written(data: bytes, truth: Pictures, model: Model) -> str:
+def written(data: bytes, truth: Pictures, model: DecoderModel) -> str:
     """As `nvc decode` writes it, into a container that the data choose, with its tracks; pictures are grey."""
     try:
         reader = StreamReader(io.BytesIO(data), "x")

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from models.weights import Model, load
+from models.weights import DecoderModel, load_decoder
 from tests.fuzz.mutations import SEEDS, VECTORS, Part, Pictures, decoded, mutated, outcome, parts, salvaged
 from tests.fuzz.paths import entered, joined, listed, written
 
@@ -15,9 +15,9 @@ COUNT = 240
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Model:
+def tiny() -> DecoderModel:
     torch.set_num_threads(1)  # pictures are so small that several threads only wait for each other
-    return load("tiny")
+    return load_decoder("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def streams() -> dict[str, list[Part]]:
 
 
 @pytest.fixture(scope="module")
-def truths(tiny: Model) -> dict[str, Pictures]:
+def truths(tiny: DecoderModel) -> dict[str, Pictures]:
     return {name: decoded((VECTORS / f"{name}.nvc").read_bytes(), tiny) for name in SEEDS}
 
 
@@ -37,7 +37,7 @@ def test_streams_are_taken_apart(streams: dict[str, list[Part]]) -> None:
 
 
 @pytest.mark.parametrize("path", [outcome, salvaged, entered, listed, joined, written])
-def test_mutated_streams(path, tiny: Model, streams: dict[str, list[Part]], truths: dict[str, Pictures]) -> None:
+def test_mutated_streams(path, tiny: DecoderModel, streams: dict[str, list[Part]], truths: dict[str, Pictures]) -> None:
     seen: Counter[str] = Counter()
     for seed in range(COUNT):
         name, change, data = mutated(seed, streams)

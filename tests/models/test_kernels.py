@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import torch
 from torch import Tensor
 
 from models import bridge, kernels, warp
+from models.arrays import Array
 from models.bits import flag_bits, laplace_bits
 from models.codec import Codec, State
 from models.compiled import pictures as loops
 from models.compiled import networks, strips
-from models.compiled.pictures import Luma
+from models.compiled.encoder import EncoderCodec
+from models.compiled.pictures import Luma, Picture
 from models.compiled.search import References, overlapped_errors
 from models.entropy import SymbolEncoder, compressai_coder, plain_payload
 from models.integers import STREAM_LIMIT
@@ -36,6 +37,7 @@ from models.search import Pricing, Search, phases, windows
 from models.tables import BYTES, FIRST, FLAG_STEP, FLAGS, SCALES, STEP, load
 from models.taps import BORDER, CHROMA_TAPS, LUMA_TAPS
 from models.weights import load as load_weights
+from models.weights import load_encoder
 
 RATE = torch.tensor([20])
 
@@ -61,14 +63,27 @@ def noise(height: int, width: int, seed: int = 0, batch: int = 1) -> Planes:
 
 
 @pytest.fixture(scope="module")
-def codecs() -> Iterator[tuple[Codec, Codec]]:
-    """The shipped weights for compiled passes, and for PyTorch alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = []
-        for backend in ("int8", "float32"):
-            patch.setenv("NVC_BACKEND", backend)
-            made.append(load_weights("tiny").codec)
-        yield made[0], made[1]
+def fast() -> EncoderCodec:
+    """The shipped weights in compiled loops."""
+    return load_encoder("tiny").codec
+
+
+@pytest.fixture(scope="module")
+def plain() -> Codec:
+    """The same in PyTorch."""
+    return load_weights("tiny").codec
+
+
+def one(x: Tensor) -> Array:
+    """The only sample of a batch, as loops take it."""
+    return bridge.arrays(x)[0]
+
+
+def same(found: Array | Picture, expected: Tensor | Planes) -> bool:
+    """Whether loops give what PyTorch gives."""
+    if isinstance(found, Picture):
+        return all(torch.equal(torch.from_numpy(a), b[0, 0]) for a, b in zip(found.planes, (expected.y, expected.u, expected.v)))
+    return np.array_equal(found, one(expected))
 
 
 @pytest.fixture(autouse=True)
@@ -79,29 +94,26 @@ def _no_gradients() -> Iterator[None]:
 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("height, width", [(2, 2), (4, 6), (18, 10)])
-def test_the_stages_of_a_frame(codecs: tuple[Codec, Codec], height: int, width: int, filtered: bool) -> None:
+def test_the_stages_of_a_frame(fast: EncoderCodec, plain: Codec, height: int, width: int, filtered: bool) -> None:
     """Each from the same numbers, so that none hides behind another."""
-    fast, plain = codecs
-    assert fast.inter.loops and fast.intra.loops and fast.inter.latent.loops and fast.intra.latent.loops and not plain.inter.loops
     reference, memory = stream(1, 96, height, width, seed=1), stream(1, 96, height, width, seed=2, largest=(1 << 14) - 1)
     latent, z = stream(1, 384, height // 2, width // 2, seed=3), torch.randint(-20, 20, (1, 48, -(-height // 8), -(-width // 8))).float()
-    results = []
-    for codec in (fast, plain):
-        inter = codec.inter
-        context = inter.predict(reference, memory, RATE)
-        merged, detail = inter.synthesise(latent, memory, RATE)
-        prior = inter.latent.prior(z, memory, RATE, height // 2, width // 2)
-        picture = inter.picture(memory, stream(1, 96, height, width, seed=4), reference, RATE)
-        keyframe = codec.intra.latent.prior(z, None, RATE, height // 2, width // 2)
-        made = codec.intra.synthesise(latent, RATE)
-        first = codec.intra.picture(*made, RATE)
-        side = codec.motion.side(memory) if codec is plain else bridge.tensor(bridge.each(fast.motion.compiled.side, [memory]))
-        results.append([
-            context, merged, detail, inter.filtered(memory, filtered, RATE), prior.mean, prior.scale, picture.y, picture.u, picture.v,
-            keyframe.mean, keyframe.scale, *made, first.y, first.u, first.v, inter.remembered(reference), side,
-        ])  # fmt: skip
-    for k, (a, b) in enumerate(zip(*results)):
-        assert torch.equal(a, b), k
+    detail, rate = stream(1, 96, height, width, seed=4), int(RATE)
+    inter, theirs = fast.inter, plain.inter
+    assert same(inter.predict(one(reference), one(memory), rate), theirs.predict(reference, memory, RATE))
+    for found, expected in zip(inter.synthesise(one(latent), one(memory), rate), theirs.synthesise(latent, memory, RATE)):
+        assert same(found, expected)
+    assert same(inter.filtered(one(memory), filtered, rate), theirs.filtered(memory, filtered, RATE))
+    assert same(inter.picture(one(memory), one(detail), one(reference), rate), theirs.picture(memory, detail, reference, RATE))
+    assert same(inter.refresh(one(reference)), theirs.refresh(reference))
+    assert same(fast.motion.side(one(memory)), plain.motion.side(memory))
+    for ours, other, known in ((inter, theirs, memory), (fast.intra, plain.intra, None)):
+        found = ours.latent.prior(one(z), None if known is None else one(known), rate, height // 2, width // 2)
+        expected = other.latent.prior(z, known, RATE, height // 2, width // 2)
+        assert same(found.mean, expected.mean) and same(found.scale, expected.scale)
+    made, others = fast.intra.synthesise(one(latent), rate), plain.intra.synthesise(latent, RATE)
+    assert same(made[0], others[0]) and same(made[1], others[1])
+    assert same(fast.intra.picture(*made, rate), plain.intra.picture(*others, RATE))
 
 
 def multiplying(emit: Callable[..., None]) -> Callable[..., None]:
@@ -148,28 +160,28 @@ def test_products_of_bfloat16(form: str) -> None:
         assert np.array_equal(np.concatenate(list(out), 1), a @ weight.T)
 
 
-def test_what_need_not_be_exact_is_close(codecs: tuple[Codec, Codec]) -> None:
+def test_what_need_not_be_exact_is_close(fast: EncoderCodec, plain: Codec) -> None:
     """By bfloat16, to what float32 gives: layers of several inputs, those that halve the resolution, and stacks."""
-    fast, plain = codecs
     picture, reference, context = (stream(1, 96, 18, 10, seed=seed, largest=1000) for seed in range(3))
-    both, other = noise(144, 80), noise(144, 80, seed=1)
-    for results in zip(*(
-        (codec.inter.analyse(picture, reference, context, RATE), codec.intra.analyse(picture, RATE), codec.inter.latent.hyper(stream(1, 384, 9, 5), RATE),
-         codec.enhance(State((both,), context, still(context)), RATE, other, RATE + 8).y) for codec in codecs
-    )):  # fmt: skip
-        rough, exact = results
-        assert 0 < (rough - exact).square().mean().sqrt() < 0.01 * exact.square().mean().sqrt()
-    assert fast.inter.analysis and not plain.inter.analysis
+    y, shown, following, rate = stream(1, 384, 9, 5), noise(144, 80), noise(144, 80, seed=1), int(RATE)
+    (ours,), (next_one,) = bridge.pictures(shown), bridge.pictures(following)
+    for rough, exact in (
+        (fast.analyse(one(picture), one(reference), one(context), rate), plain.inter.analyse(picture, reference, context, RATE)),
+        (fast.analyse_keyframe(one(picture), rate), plain.intra.analyse(picture, RATE)),
+        (fast.hyper(one(y), rate), plain.inter.latent.hyper(y, RATE)),
+        (fast.enhancer(ours, one(context), next_one, rate, rate + 8).y[..., None], plain.enhance(State((shown,), context, still(context)), RATE, following, RATE + 8).y),
+    ):
+        assert 0 < np.square(rough - one(exact)).mean() ** 0.5 < 0.01 * np.square(one(exact)).mean() ** 0.5
 
 
 @pytest.mark.parametrize("height, width", [(2, 2), (18, 10)])
 @pytest.mark.parametrize("keyframe", [False, True])
-def test_errors_of_values_and_their_gradients_are_close(codecs: tuple[Codec, Codec], height: int, width: int, keyframe: bool) -> None:
+def test_errors_of_values_and_their_gradients_are_close(fast: EncoderCodec, plain: Codec, height: int, width: int, keyframe: bool) -> None:
     """To PyTorch's, through all networks on the way."""
     picture, known = noise(8 * height, 8 * width), [stream(1, 96, height, width, seed=seed, largest=1000) for seed in (1, 2)]
-    values = bridge.arrays(stream(1, 384, height // 2, width // 2, seed=3, largest=4096))[0]
-    found = [judge(picture, RATE, *([] if keyframe else known))(values, 2.0) for judge in (partial(codecs[0]._judge_in_loops, codecs[0].compiled.judges), codecs[1]._judge)]
-    (error, gradient), (exact, slopes) = found
+    values, given = one(stream(1, 384, height // 2, width // 2, seed=3, largest=4096)), [] if keyframe else known
+    error, gradient = fast.judges[not keyframe].judge(*bridge.pictures(picture), *map(one, given), int(RATE))(values, 2.0)
+    exact, slopes = plain._judge(picture, RATE, *given)(values, 2.0)
     assert error == pytest.approx(exact, rel=1e-3)
     right = slopes()
     assert 0 < np.square(gradient() - right).mean() < 0.05**2 * np.square(right).mean()
@@ -181,9 +193,10 @@ def test_pictures_and_features(batch: int) -> None:
     moved = Planes(*(plane + torch.randint(-(1 << 14), 1 << 14, plane.shape) * 2.0**-14 for plane in (picture.y, picture.u, picture.v)))
     grid = Motion(8).grid
     grid.exact = True
-    assert torch.equal(bridge.tensor([loops.features(one) for one in bridge.pictures(moved)]), grid(to_features(moved)))
+    assert torch.equal(bridge.tensor([loops.features(sample) for sample in bridge.pictures(moved)]), grid(to_features(moved)))
     samples = stream(batch, 96, 4, 6)
-    for made, plane in zip(vars(bridge.to_planes(bridge.each(loops.rounded, [samples]))).values(), vars(to_planes(samples).rounded()).values()):
+    planes = bridge.to_planes([loops.rounded(sample) for sample in bridge.arrays(samples)])
+    for made, plane in zip(vars(planes).values(), vars(to_planes(samples).rounded()).values()):
         assert torch.equal(made, plane)
     wide = torch.nn.functional.pad(picture.y, (BORDER,) * 4, mode="replicate")
     assert torch.equal(bordered(picture.y).float(), wide)
@@ -211,7 +224,7 @@ def test_the_context_warp(reach: int) -> None:
     context, vectors = stream(1, 24, 8, 10, largest=(1 << 14) - 1), field(8, 10, reach)
     grid = Motion(8).grid
     grid.exact = True
-    assert torch.equal(bridge.tensor(bridge.each(loops.warp, [context], vectors.numpy())), grid(warp.warp_context(context, vectors)))
+    assert torch.equal(bridge.tensor([loops.warp(one(context), vectors[0].numpy())]), grid(warp.warp_context(context, vectors)))
 
 
 def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +237,9 @@ def test_passes_over_many_samples_share_the_cores(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 100), (24, 18), (17, 33)])
-def test_a_stack_can_be_done_in_parts(codecs: tuple[Codec, Codec], monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
+def test_a_stack_can_be_done_in_parts(fast: EncoderCodec, monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
     """As threads do it; what parts need of each other they compute for themselves."""
-    stack, x = codecs[0].compiled.inter.decoder, bridge.arrays(stream(1, 96, height, width, seed=3))[0]
+    stack, x = fast.inter.decoder, one(stream(1, 96, height, width, seed=3))
     whole = stack(x, 20)
     for size in (1, 2, 5):
         monkeypatch.setattr(strips, "spread", lambda count, part, least, size=size: [part(k, min(k + size, count)) for k in range(0, count, size)])
@@ -261,11 +274,11 @@ def test_both_coders_write_the_same_bytes() -> None:
     assert coder.finish() == plain_payload(groups, plain)
 
 
-def test_symbols_of_a_latent_are_one_group_whatever_the_threads(codecs: tuple[Codec, Codec], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_symbols_of_a_latent_are_one_group_whatever_the_threads(fast: EncoderCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     """With escapes, which follow all of a group."""
-    y, mean = (bridge.arrays(stream(1, 384, 4, 6, seed=seed))[0] * 40 for seed in (1, 2))
+    y, mean = (one(stream(1, 384, 4, 6, seed=seed)) * 40 for seed in (1, 2))
     prior = networks.Prior(np.rint(mean), np.random.default_rng(0).uniform(-4, 2, mean.shape).astype(np.float32))
-    latent, payloads, made = codecs[0].compiled.inter.latent, [], []
+    latent, payloads, made = fast.inter.latent, [], []
     for size in (384, 100, 1):
         monkeypatch.setattr(networks, "spread", lambda count, part, least, size=size: [part(k, min(k + size, count)) for k in range(0, count, size)][::-1])
         coder = SymbolEncoder()
@@ -289,12 +302,12 @@ def test_costs_are_those_of_training() -> None:
 
 
 @pytest.mark.parametrize("reach", [0, 6, 300])
-def test_steps_of_coding_vectors(codecs: tuple[Codec, Codec], reach: int) -> None:
+def test_steps_of_coding_vectors(fast: EncoderCodec, plain: Codec, reach: int) -> None:
     """Predictions, and the bits of what is offered, as the search on a GPU has them."""
-    motion, memory = codecs[0].motion, stream(1, 96, 8, 10, largest=(1 << 14) - 1)
+    memory = stream(1, 96, 8, 10, largest=(1 << 14) - 1)
     vectors, previous = field(8, 10, reach), field(8, 10, 3, seed=1)
-    coded = motion.coded_steps(vectors[0].numpy(), previous, memory, RATE)
-    for step, loop in zip(motion.steps(vectors, previous, memory, RATE), coded, strict=True):
+    coded = fast.motion.coded_steps(vectors[0].numpy(), previous[0].numpy(), one(memory), int(RATE))
+    for step, loop in zip(plain.motion.steps(vectors, previous, memory, RATE), coded, strict=True):
         assert np.array_equal(loop.base, step.place.base[0, :, 0].numpy())
         assert np.array_equal(loop.near, step.place.near[:, 0, :, 0].numpy())
         assert np.array_equal(loop.distinct, step.place.distinct[:, 0, 0, 0].numpy())
@@ -324,14 +337,14 @@ def test_the_searches_find_vectors_of_the_same_worth(texture: Callable[..., Tens
     assert (found == other).float().mean() > 0.9
 
 
-def test_priced_vectors_are_much_the_same_by_both_searches(codecs: tuple[Codec, Codec], texture: Callable[..., Tensor]) -> None:
+def test_priced_vectors_are_much_the_same_by_both_searches(plain: Codec, texture: Callable[..., Tensor]) -> None:
     past = [texture(64, 96, seed=1), texture(64, 96, seed=1)]
     current = torch.roll(past[0], (4, -8), (2, 3))
     previous, context, rate = field(8, 12, 0), stream(1, 96, 8, 12, largest=(1 << 14) - 1), torch.tensor([16])
     search = Search(32, THOROUGH)
-    fast, plain = (Pricing(codec.motion, previous, context, rate) for codec in codecs)
-    found = search(current, past, previous, rate, fast)
-    other = search._on_device(current, past, previous, rate, plain, [1])
+    pricing = Pricing(plain.motion, previous, context, rate)
+    found = search(current, past, previous, rate, pricing)
+    other = search._on_device(current, past, previous, rate, pricing, [1])
     assert (found == other).float().mean() > 0.8
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import Result
 
 from models.compiled.encoder import EncoderCodec
+from models.compiled.pictures import distortion, padded
 from models.presets import lagrangian
-from models.quality import distortion
-from models.weights import load
+from models.weights import load_encoder
 from nvc_cli.decision import Decision, LookAhead
 from nvc_cli.decoder import Decoder
 from nvc_cli.effort import Effort
@@ -36,7 +35,6 @@ from nvc_cli.stream import (
     pack_header,
     picture_checksum,
 )
-from nvc_cli.tensors import to_picture
 from nvc_cli.tracks import Sample, Track, pack_sample, pack_track
 from nvc_cli.video import open_writer
 from tests.nvc_cli.conftest import pictures
@@ -77,7 +75,7 @@ def test_references_are_searched_as_asked() -> None:
     lumas = [np.kron(plane, np.ones((4, 4))).astype(np.uint8) for plane in (texture, np.full_like(texture, 128))]
     grey = np.full((16, 24), 128, np.uint8)
     for references in (1, 2):
-        encoder = Encoder(load("tiny"), 2, 0, False, torch.device("cpu"), Effort(references))
+        encoder = Encoder(load_encoder("tiny"), 2, 0, False, effort=Effort(references))
         for t in range(5):
             encoder.encode(Frame(lumas[t % 2], grey, grey))
         assert encoder.state.vectors[2].max() <= references - 1
@@ -96,7 +94,7 @@ def test_the_enhancer_is_tried_now_and_then(monkeypatch: pytest.MonkeyPatch, hel
     """Once it helped it is taken to help the next two, but not before a keyframe."""
     seen = []
     monkeypatch.setattr(Encoder, "_enhancer_helps", lambda self, *rest: seen.append(t) or helps)
-    encoder, grey = Encoder(load("tiny"), 3, 5, False, torch.device("cpu"), Effort(trust=2)), np.full((8, 8), 128, np.uint8)
+    encoder, grey = Encoder(load_encoder("tiny"), 3, 5, False, effort=Effort(trust=2)), np.full((8, 8), 128, np.uint8)
     flags = []
     for t in range(12):
         flags += [encoded.packet.enhance_last for encoded in encoder.encode(Frame(np.full((16, 16), 100 + t, np.uint8), grey, grey))]
@@ -107,7 +105,7 @@ def test_pictures_of_the_best_quality_are_searched(monkeypatch: pytest.MonkeyPat
     """Beside the newest, for the frames of a quality cycle: the keyframe, then the best ones of the cycle."""
     asked, search = [], EncoderCodec.search
     monkeypatch.setattr(EncoderCodec, "search", lambda self, *rest: asked.append(rest[-1]) or search(self, *rest))
-    encoder, grey = Encoder(load("tiny"), 3, 0, False, torch.device("cpu"), Effort(older=2)), np.full((8, 8), 128, np.uint8)
+    encoder, grey = Encoder(load_encoder("tiny"), 3, 0, False, effort=Effort(older=2)), np.full((8, 8), 128, np.uint8)
     for t in range(12):
         encoder.encode(Frame(np.full((16, 16), 100 + t, np.uint8), grey, grey))
     assert asked[:4] == [[], [1], [2, 1], [3, 2]]  # ages; the frame after the keyframe is the best of its cycle
@@ -124,20 +122,20 @@ def test_thresholds_decide(done: Run, clip: Clip, model: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("keyint", [0, 3])
 def test_look_ahead_gives_every_frame_once_and_costs_hardly_more_than_a_fixed_flag(keyint: int) -> None:
-    model, source = load("tiny"), list(pictures(96, 64, 7))
+    model, source = load_encoder("tiny"), list(pictures(96, 64, 7))
 
     def coded(decision: Decision) -> list[Encoded]:
-        encoder = Encoder(model, 3, keyint, decision, torch.device("cpu"))
+        encoder = Encoder(model, 3, keyint, decision)
         return list(encoder.encode_all(source))
 
     def cost(encoded: list[Encoded]) -> float:
-        errors = [float(distortion(*(to_picture(f, torch.device("cpu")) for f in (e.picture, s)))) for e, s in zip(encoded, source)]
+        errors = [distortion(*(padded(f.planes) for f in (e.picture, s))) for e, s in zip(encoded, source)]
         return sum(8 * len(e.packet.payload) + lagrangian(float(e.packet.rate)) * 96 * 64 * error for e, error in zip(encoded, errors))
 
     header = Header(96, 64, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
     best = coded(LookAhead(100))
     for encoded in (best, coded(LookAhead(1))):
-        decoder = Decoder(header, model, False, torch.device("cpu"), "a")
+        decoder = Decoder(header, model, name="a")
         pairs = [(decoder.decode(e.packet)[0], e.picture) for e in encoded]
         assert all(np.array_equal(a.y, b.y) for a, b in pairs) and len(encoded) == 7
         assert [e.packet.keyframe for e in encoded] == [t == 0 or bool(keyint and t % keyint == 0) for t in range(7)]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from models import replay
-from models.weights import Model, load, load_decoder
+from models.weights import load, load_decoder
 from nvc_cli.decoder import Decoder
 from nvc_cli.effort import EFFORTS
 from nvc_cli.encoder import Encoder
@@ -68,8 +68,7 @@ def test_frames_are_replayed(gpu: PretendedGpu | None) -> None:
 def test_enhanced_pictures_are_nearly_the_same(gpu: PretendedGpu | None) -> None:
     """The enhancer need not be exact."""
     path, given = FOLDER / "references.nvc", []
-    for device in ("cuda", "cpu"):
-        model: Model = load("tiny", device)
+    for model in (load("tiny", "cuda"), load_decoder("tiny", True)):
         with open_stream(path) as reader:
             given.append(decoded(path, Decoder(reader.header, model, enhance=True)))
     for here, there in zip(*given, strict=True):

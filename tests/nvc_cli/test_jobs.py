@@ -17,7 +17,7 @@ import torch
 from click.testing import Result
 
 from models.refinement import Refinement
-from models.weights import load
+from models.weights import load_encoder
 from nvc_cli.decision import Decision, Heuristic, LookAhead
 from nvc_cli.effort import Effort, Refining
 from nvc_cli.encoder import Encoder
@@ -32,7 +32,6 @@ from nvc_cli.trial import Trial
 from nvc_cli.video import open_writer
 
 Run = Callable[..., Result]
-CPU = torch.device("cpu")
 
 
 def scenes(*lengths: int) -> Iterator[Frame]:
@@ -62,7 +61,7 @@ def in_segments(frames: list[Frame], recipe: Recipe, keyint: int, keep: Callable
 @pytest.fixture
 def recipe() -> Callable[..., Recipe]:
     def make(decision: Decision, quality: float | OnePass) -> Recipe:
-        model = load("tiny")
+        model = load_encoder("tiny")
         header = Header(48, 32, Fraction(25), Color(), Fraction(1), "yuv420p", model.name, model.hash)
         return Recipe("a.nvc", header, "tiny", "cpu", 1, decision, Effort(), quality, verify=isinstance(quality, float))
 
@@ -77,7 +76,7 @@ def recipe() -> Callable[..., Recipe]:
 def test_segments_give_the_stream_of_one_encoder(recipe: Callable[..., Recipe], decision: Decision, keyint: int, effort: Effort) -> None:
     frames = list(scenes(5, 3, 4))
     torch.set_num_threads(1)
-    encoder = Encoder(load("tiny"), 2.0, keyint, decision, CPU, effort, scenecut=True)
+    encoder = Encoder(load_encoder("tiny"), 2.0, keyint, decision, effort=effort, scenecut=True)
     expected = list(encoder.encode_all(frames))
     kept: list[Frame] = []
     packets = in_segments(frames, replace(recipe(decision, 2.0), effort=effort), keyint, kept.append)
@@ -169,8 +168,8 @@ def test_two_passes_are_of_one_process(nvc: Run, three_scenes: Path, tmp_path: P
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Nine frames in three segments."""
-    model, file = load("tiny"), BytesIO()
-    encoder = Encoder(model, 2.0, 4, True, CPU, Effort(references=1, decision=True))
+    model, file = load_encoder("tiny"), BytesIO()
+    encoder = Encoder(model, 2.0, 4, True, effort=Effort(references=1, decision=True))
     writer = StreamWriter(file, Header.of(VideoInfo(48, 32, Fraction(25)), model))
     for frame in scenes(9):
         for encoded in encoder.encode(frame):

@@ -12,9 +12,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import torch
 
-from models.weights import Model, load
+from models.weights import EncoderModel, load_encoder
 from nvc_cli import player, salvage
 from nvc_cli.decoder import Decoder, Undecodable
 from nvc_cli.encoder import Encoder
@@ -459,15 +458,14 @@ def test_memory_is_bounded() -> None:
 
 
 @pytest.fixture(scope="module")
-def real(weights_file: Path) -> Model:
-    return load(str(weights_file))
+def real(weights_file: Path) -> EncoderModel:
+    return load_encoder(str(weights_file))
 
 
 @pytest.fixture(scope="module")
-def real_stream(real: Model) -> tuple[bytes, list[int]]:
+def real_stream(real: EncoderModel) -> tuple[bytes, list[int]]:
     """Nine frames of 33x19 with keyframes 0, 3, 6, most of which are to be enhanced."""
-    cpu = torch.device("cpu")
-    encoder = Encoder(real, 4, 3, True, cpu, "fast")
+    encoder = Encoder(real, 4, 3, True, effort="fast")
     coded = [encoded.packet for frame in pictures(33, 19, 9) for encoded in encoder.encode(frame)]
     coded = [dataclasses.replace(packet, enhance_last=t != 5) for t, packet in enumerate(coded)]
     assert [packet.keyframe for packet in coded] == 3 * [True, False, False]
@@ -475,12 +473,12 @@ def real_stream(real: Model) -> tuple[bytes, list[int]]:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "enhanced"])
-def seen(request: pytest.FixtureRequest, real: Model, real_stream: tuple[bytes, list[int]]):
+def seen(request: pytest.FixtureRequest, real: EncoderModel, real_stream: tuple[bytes, list[int]]):
     """Plays a part of the stream, and the pictures of the whole."""
     header = dataclasses.replace(HEADER, model=real.name, weights_hash=real.hash)
 
     def see(data: bytes, start: int = 0, stop: int | None = None, resilient: bool = False) -> list[bytes]:
-        decoder = Decoder(header, real, request.param, torch.device("cpu"), "a.nvc")
+        decoder = Decoder(header, real, request.param, name="a.nvc")
         played = play(io.BytesIO(data), start, stop, resilient=resilient, decoder=decoder)
         return [b"".join(plane.tobytes() for plane in frame.planes) for frame in played.frames]
 

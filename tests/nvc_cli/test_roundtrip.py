@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from models.weights import load, shipped
+from models.weights import load_decoder, shipped
 from nvc_cli.decoder import Decoder
 from nvc_cli.stream import StreamReader, pack_header, pack_packet
 from nvc_cli.switches import Switches
@@ -137,8 +137,7 @@ def test_a_stream_decodes_as_it_arrives(stream: Path, model: str, done: Run, tmp
     with open(read, "rb") as source, open(write, "wb", buffering=0) as sink:
         sink.write(parts[0])
         reader = StreamReader(source, "pipe")
-        weights = load(model)
-        decoder = Decoder(reader.header, weights, False, next(weights.codec.parameters()).device, "pipe")
+        decoder = Decoder(reader.header, load_decoder(model), name="pipe")
         decoded = b""
         for part in parts[1:]:
             sink.write(part)

@@ -9,22 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from models.cycle import rate_point
-from models.weights import Model, load
+from models.weights import EncoderModel, load_encoder
 from nvc_cli.effort import Effort
 from nvc_cli.encoder import Encoded, Encoder
 from nvc_cli.frame import Frame
 from nvc_cli.rate import OnePass
 from nvc_cli.trial import Trial
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
-def tiny() -> Model:
-    return load("tiny")
+def tiny() -> EncoderModel:
+    return load_encoder("tiny")
 
 
 @dataclass
@@ -73,11 +70,11 @@ def test_only_offsets_that_differ_are_tried() -> None:
     assert [len(trial.open(base)) for base in (0, 6, 7, 12, 13, 40)] == [1, 1, 2, 2, 3, 3]
 
 
-def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: Model) -> None:
+def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: EncoderModel) -> None:
     """On the mean of some qualities: on noise a single one is a matter of chance."""
 
     def offset(qp: int, still: bool) -> int:
-        encoder = Encoder(tiny, qp, device=CPU, effort=Effort(references=1, trial=Trial()))
+        encoder = Encoder(tiny, qp, effort=Effort(references=1, trial=Trial()))
         return [e for frame in noise(9, still) for e in encoder.encode(frame)][0].packet.rate - 8 * qp
 
     stays, leaves = (sum(offset(qp, still) for qp in (2, 3, 4, 5)) for still in (True, False))
@@ -85,12 +82,12 @@ def test_keyframes_are_the_better_the_longer_their_content_stays(tiny: Model) ->
 
 
 @pytest.mark.parametrize("keyint, frames", [(0, 12), (0, 3), (3, 7), (5, 12)])
-def test_frames_that_wait_come_out_once_and_in_order(tiny: Model, keyint: int, frames: int) -> None:
+def test_frames_that_wait_come_out_once_and_in_order(tiny: EncoderModel, keyint: int, frames: int) -> None:
     """Those of intervals that end while frames wait, too; and nothing but the keyframes' quality differs from an encoder without a trial."""
     source = list(noise(frames, False))
 
     def coded(trial: Trial | None) -> list[Encoded]:
-        encoder = Encoder(tiny, 4, keyint, True, CPU, Effort(references=1, trial=trial))
+        encoder = Encoder(tiny, 4, keyint, True, effort=Effort(references=1, trial=trial))
         counts = [encoder.encode(frame) for frame in source]
         assert all(len(ready) == 1 for ready in counts) or trial
         return [e for ready in counts for e in ready] + encoder.finish()
@@ -101,10 +98,10 @@ def test_frames_that_wait_come_out_once_and_in_order(tiny: Model, keyint: int, f
     assert all(e.packet.rate - 32 in (-6, -18) for e in tried if e.packet.keyframe)
 
 
-def test_there_is_no_trial_where_nothing_can_come_of_it(tiny: Model) -> None:
+def test_there_is_no_trial_where_nothing_can_come_of_it(tiny: EncoderModel) -> None:
     """At the best quality, and where a rate is asked for."""
     for quality in (0, OnePass(48 * 32, 1000.0)):
-        encoder = Encoder(tiny, quality, device=CPU, effort=Effort(references=1, trial=Trial()))
+        encoder = Encoder(tiny, quality, effort=Effort(references=1, trial=Trial()))
         (frame,) = noise(1, True)
         (encoded,) = encoder.encode(frame)
         assert isinstance(quality, OnePass) or encoded.packet.rate == rate_point(0, 0)
