@@ -27,7 +27,7 @@ from models.integers import STREAM_LIMIT
 from models.kernels import Kernel, kernel, matching, processor, products, threads
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
-from models.matching import fill_phases
+from models.compiled.matching import fill_phases
 from models.motion import Motion
 from models.overlap import Overlap
 from models.picture import Planes, bordered, to_features, to_planes

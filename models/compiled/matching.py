@@ -1,4 +1,4 @@
-"""The block matching of `models.search` on a processor: the same candidates, in compiled loops over all blocks."""
+"""Block matching: what `models.search` tells of, with the same candidates, over all blocks at once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
