@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 
 from models.arrays import Array
+from models.compiled.matching import Matching, fill_phases
 from models.compiled.pictures import Luma, compensate_luma
 from models.kernels.matching import MARGIN
 from models.kernels.windows import SLACK
-from models.compiled.matching import Matching, fill_phases
 from models.plan import OVERLAPS_BELOW, PRICE, THOROUGH, Plan
 from models.presets import lagrangian
 from models.steps import CodedStep, guessed_steps
