@@ -14,6 +14,7 @@ from models import replay
 from models.arrays import Array
 from models.blocks import Block
 from models.bridge import arrays, on_device
+from models.compiled import networks
 from models.compiled.codec import most_symbols
 from models.compiled.encoder import EncoderCodec
 from models.compiled.enhancer import REACH
@@ -117,11 +118,15 @@ class Codec(nn.Module):
         """The layers of a decoder, by name."""
         return ((name, layer) for name, layer in layers(self, kind) if is_normative(name))
 
-    def prepare(self) -> None:
-        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form."""
+    def prepare(self, coder: networks.Motion | None = None) -> None:
+        """Make ready for coding, when all weights are in place: weights as integers, in the machine's fastest exact form.
+
+        Args:
+            coder: of vectors, with these weights, where it is known.
+        """
         replay.forget()
         self.__dict__.pop("floating", None)  # of the weights before
-        self.motion.coder = self.motion.in_loops()
+        self.motion.coder = coder or self.motion.in_loops()
         for module in self.modules():
             if isinstance(module, Block | Estimator):
                 module.link()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from models.arrays import Array
 from models.compiled.pictures import Luma
-from models.compiled.search import LARGEST
+from models.compiled.search import LARGEST, Slots
 from models.compiled.search import Search as InLoops
 from models.fusion import fused_for_any_shape, fused_on_cpu
 from models.kernels.matching import MARGIN, OVERLAP
@@ -63,9 +63,7 @@ class References:
     """
 
     def __init__(self, count: int):
-        self.count = count
-        self.slots: list[Tensor | None] = []  # the pictures in memory
-        self.recent: list[int] = []  # slots, the one last used at the end
+        self.count, self.slots = count, Slots(0)
         self.memory = 0  # how often memory has been set aside
         self.planes = torch.empty(0, dtype=torch.uint8)  # (N, B, 16, H + 2·MARGIN, W + 2·MARGIN)
         self.order = torch.empty(0, dtype=torch.int32)  # the slot of the picture of each age; as the planes, it stays where it is in memory
@@ -79,20 +77,15 @@ class References:
             with torch.inference_mode(False):  # for use in any mode
                 self.planes = torch.empty(count, *shape, dtype=torch.uint8, device=pictures[0].device)
                 self.ages = torch.zeros(count, dtype=torch.int32, device=pictures[0].device)
-            self.slots, self.recent, self.memory = [None] * count, list(range(count)), self.memory + 1
-        pictures = pictures[: len(self.slots)]
-        for picture in pictures:
-            if not any(known is picture for known in self.slots):
-                free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
-                self.planes[free] = _framed_phases(picture)
-                self.slots[free] = picture
-        order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
-        self.recent = [k for k in self.recent if k not in order] + order[::-1]
+            self.slots, self.memory = Slots(count), self.memory + 1
+        order, new = self.slots.update(pictures[: len(self.slots)])
+        for place in new:
+            self.planes[place] = _framed_phases(self.slots.held[place])
         self.order = self.ages[: len(order)].copy_(_known(tuple(order), self.planes.device))
 
     def forget(self) -> None:
         """Make the pictures of the next call anew."""
-        self.slots = [None] * len(self.slots)
+        self.slots = Slots(len(self.slots))
 
     def __len__(self) -> int:
         return len(self.order)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.compiled.codec import Codec as CompiledCodec
+from models.compiled.codec import is_compiled
 from models.files import replacing
 from models.integers import Misfit, RangeError
 from models.presets import PRESETS
@@ -169,6 +170,8 @@ def load_decoder(model: str, enhance: bool = False) -> DecoderModel:
 def load_encoder(model: str) -> EncoderModel:
     """What encodes with a model by name, or with one from a weights file, in compiled loops (`models.compiled.codec.is_compiled`). It decodes, too.
 
+    Parameters that coding needs none of are not looked at.
+
     Raises:
         WeightsError: as of `load_decoder`.
     """
@@ -226,7 +229,7 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
     contents = read(path)
     _check_finite(path, contents.parameters)
     with _fitting(path, contents.preset):
-        CompiledCodec(PRESETS[contents.preset], {name: values.numpy() for name, values in contents.integers.items()})
+        loops = CompiledCodec(PRESETS[contents.preset], {name: values.numpy() for name, values in contents.integers.items()})
     codec = Codec(PRESETS[contents.preset])
     try:
         codec.load_state_dict(contents.parameters, strict=False)
@@ -237,8 +240,16 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
     restore(codec, contents.integers)
     codec = codec.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     codec.exact = True
-    codec.prepare()
+    codec.prepare(loops.motion)
     return Model(codec, path.stem, weights_hash(contents.integers))
+
+
+def in_loops(model: Model) -> Model | EncoderModel:
+    """The same in compiled loops, where it is on a processor that codes by these."""
+    if not is_compiled() or next(model.codec.parameters()).device.type != "cpu":
+        return model
+    codec = model.codec.in_loops()
+    return EncoderModel(codec, model.name, model.hash, codec.enhancer)
 
 
 def restore(codec: Codec, values: dict[str, Tensor]) -> None:

@@ -84,7 +84,7 @@ def _reduced(luma: Array) -> Array:
     height, width = luma.shape
     side = 2 ** max(0, (min(height, width) // SIDE).bit_length())
     out = np.empty((height // side, width // side), np.float32)
-    spread(len(out), lambda first, last: cuts.reduced(first, last, luma, out), LEAST // (side * width) + 1)
+    spread(len(out), lambda first, last: cuts.reduced(first, last, luma, side, out), LEAST // (side * width) + 1)
     return out
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from models.compiled.codec import most_symbols
 from models.entropy import SymbolDecoder
 from models.presets import aligned
-from models.weights import DecoderModel, Model
+from models.weights import DecoderModel, Model, in_loops
 from nvc_cli.arrays import InLoops
 from nvc_cli.errors import NvcError
 from nvc_cli.frame import Frame
 from nvc_cli.limits import MAX_PIXELS
-from nvc_cli.runtime import load_decoder, stream_model
+from nvc_cli.runtime import device_name, load_decoder, stream_model
 from nvc_cli.stream import Header, Packet, check_pixels, picture_checksum
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Decoder:
             default the model of the package that the header names.
         enhance: apply the out-of-loop filter to the frames that are given out (never to what later frames are predicted from); each
             then waits for the next one.
-        device: where a model that is given by name is to be; by default on a CUDA device if there is one.
+        device: where a model that is given by name is to be, cpu or cuda; by default on a CUDA device if there is one.
         name: of the stream, for messages.
         max_pixels: luma samples of a picture at most.
 
@@ -55,12 +55,12 @@ class Decoder:
     """
 
     def __init__(
-        self, header: Header, model: Model | DecoderModel | str | None = None, enhance: bool = False, device: torch.device | None = None, name: str = "the stream",
+        self, header: Header, model: Model | DecoderModel | str | None = None, enhance: bool = False, device: torch.device | str | None = None, name: str = "the stream",
         max_pixels: int = MAX_PIXELS,
     ):  # fmt: skip
         check_pixels(header, max_pixels, name)
         if model is None or isinstance(model, str):
-            model = load_decoder(model or stream_model(header.model, None), device.type if device else "auto", None, enhance)
+            model = load_decoder(model or stream_model(header.model, None), device_name(device), None, enhance)
         if header.weights_hash != model.hash:
             raise NvcError(
                 f"{name}: written with weights {header.weights_hash.hex()} of the model {header.model}, but this is "
@@ -125,6 +125,8 @@ class Decoder:
 
 def _networks(model: Model | DecoderModel, enhance: bool) -> Any:
     """What decodes with a model; states are for that to know."""
+    if isinstance(model, Model):
+        model = in_loops(model)
     if isinstance(model, DecoderModel):
         if enhance and model.enhancer is None:
             raise NvcError(f"the model {model.name} was loaded without its out-of-loop filter; load it with enhance=True")

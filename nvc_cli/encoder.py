@@ -11,7 +11,7 @@ from models.entropy import SymbolEncoder
 from models.kernels.threads import beside
 from models.presets import lagrangian
 from models.vectors import REFERENCES
-from models.weights import EncoderModel, Model
+from models.weights import DecoderModel, EncoderModel, Model
 from nvc_cli.arrays import EncodingInLoops
 from nvc_cli.cuts import Lookout
 from nvc_cli.decision import Decision, LookAhead, Moment
@@ -74,18 +74,18 @@ class Encoder:
             which must then be told by `took` what frames took.
         keyint: largest distance of keyframes; 0: no limit.
         decision: when the in-loop filter is on: True, False, or how to find out; None: as the effort says.
-        device: where a model that is given by name is to be; by default on a CUDA device if there is one.
+        device: where a model that is given by name is to be, cpu, cuda or one of PyTorch's devices; by default on a CUDA device if there is one.
         effort: how long to think, a name among `EFFORTS` or another `Effort`.
         scenecut: keyframes at scene cuts, too.
 
     Raises:
-        NvcError: there is no such model.
+        NvcError: there is no such model, or it was loaded to decode only.
         ValueError: the quality is out of range.
     """
 
     def __init__(
-        self, model: Model | EncoderModel | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision | None = None,
-        device: torch.device | None = None, effort: Effort | str = "medium", scenecut: bool = False,
+        self, model: Model | DecoderModel | str = "tiny", qp: float | RateControl = 3.0, keyint: int = 256, decision: Decision | None = None,
+        device: torch.device | str | None = None, effort: Effort | str = "medium", scenecut: bool = False,
     ):  # fmt: skip
         self.model = ready_encoder(model, device)
         self.networks = _networks(self.model)
@@ -98,6 +98,7 @@ class Encoder:
         self.search = self.networks.search(effort)
         self.lookout = Lookout() if scenecut or self.control else None
         self.scenecut, self.effort = scenecut, effort
+        self.size: tuple[int, ...] | None = None  # of pictures: rows, columns
         self.waiting: list[tuple[Frame, Any]] = []  # frames and their sources, until it is known how good their keyframe is to be
         self.keyframe = KEYFRAME  # its offset in the quality cycle
         self.hasty: Any = None  # what trials of keyframes search by
@@ -111,9 +112,12 @@ class Encoder:
         """Encode the next frame in order of display; returns the frames that are decided on, which may be none, or several. After the last one comes `finish`.
 
         Raises:
-            ValueError: it is none of what `Frame.of` takes.
+            ValueError: it is none of what `Frame.of` takes, or of another size than the one before.
         """
         frame = Frame.of(picture)
+        self.size = self.size or frame.y.shape
+        if frame.y.shape != self.size:
+            raise ValueError(f"a picture of {frame.y.shape[1]}x{frame.y.shape[0]} cannot follow those of {self.size[1]}x{self.size[0]}; take another encoder for it")
         source, done = self.networks.source(frame), []
         glance = self.lookout(frame.y) if self.lookout else None
         cut = glance is not None and self.scenecut and glance.cut

@@ -72,7 +72,7 @@ def load_model(name: str, device: torch.device) -> Model:
 def load_decoder(name: str, device: str, threads: int | None, enhance: bool = False) -> Model | DecoderModel:
     """A model to decode with, as `load_model` takes it, on the device `auto`, `cpu` or `cuda` with so many threads.
 
-    PyTorch is loaded only where it is needed: on a GPU, or where loops cannot be compiled.
+    PyTorch is loaded only where there is, or may be, a GPU, and where loops cannot be compiled.
 
     Raises:
         NvcError: there is no such model or device.
@@ -80,10 +80,8 @@ def load_decoder(name: str, device: str, threads: int | None, enhance: bool = Fa
     from models.weights import load_decoder as load
 
     with _loading():
-        if _needs_torch(device):
-            return load_model(name, choose_device(device, threads))
-        _prepare_process(threads)
-        return load(name, enhance)
+        place = _place(device, threads)
+        return load_model(name, place) if place else load(name, enhance)
 
 
 def load_encoder(name: str, device: str, threads: int | None) -> Model | EncoderModel:
@@ -91,17 +89,19 @@ def load_encoder(name: str, device: str, threads: int | None) -> Model | Encoder
     from models.weights import load_encoder as load
 
     with _loading():
-        if _needs_torch(device):
-            return load_model(name, choose_device(device, threads))
-        _prepare_process(threads)
-        return load(name)
+        place = _place(device, threads)
+        return load_model(name, place) if place else load(name)
 
 
-def _needs_torch(device: str) -> bool:
-    """Whether coding on that device goes through PyTorch; a GPU that nobody asked for is left alone where it is not installed."""
+def _place(device: str, threads: int | None) -> torch.device | None:
+    """Where PyTorch is to code, or None for a processor's compiled loops; sets the number of threads. A GPU that nobody asked for is left alone where PyTorch is not installed."""
     from models.compiled.codec import is_compiled
 
-    return device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu() and find_spec("torch") is not None)
+    if device == "cuda" or not is_compiled() or (device == "auto" and _may_have_gpu() and find_spec("torch") is not None):
+        place = choose_device(device, threads)
+        return place if place.type == "cuda" or not is_compiled() else None
+    _prepare_process(threads)
+    return None
 
 
 @contextlib.contextmanager
@@ -143,15 +143,28 @@ def stream_model(name: str, given: str | None) -> str:
     return given or name
 
 
-def ready_encoder(model: Model | EncoderModel | str, device: torch.device | None) -> Model | EncoderModel:
-    """A model that may be given by name; a named one goes to a CUDA device if there is one, unless told otherwise.
+def ready_encoder(model: Model | DecoderModel | str, device: torch.device | str | None) -> Model | EncoderModel:
+    """What encodes with a model that may be given by name; a named one goes to a CUDA device if there is one, unless told otherwise.
 
     Raises:
-        NvcError: there is no such model.
+        NvcError: there is no such model, or it was loaded to decode only.
     """
-    if not isinstance(model, str):
+    from models.weights import EncoderModel, Model, in_loops
+
+    if isinstance(model, str):
+        if device and not isinstance(device, str) and device.type == "cuda":
+            return load_model(model, device)
+        return load_encoder(model, device_name(device), None)
+    if isinstance(model, Model):
+        return in_loops(model)
+    if isinstance(model, EncoderModel):
         return model
-    return load_model(model, device) if device and device.type == "cuda" else load_encoder(model, device.type if device else "auto", None)
+    raise NvcError(f"the model {model.name} was loaded to decode only; load it with load_encoder")
+
+
+def device_name(device: torch.device | str | None) -> str:
+    """auto, cpu or cuda."""
+    return "auto" if device is None else str(device).partition(":")[0]
 
 
 def _prepare_process(threads: int | None) -> None:

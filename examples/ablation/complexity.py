@@ -15,6 +15,7 @@ PARTS = {
     "coding of vectors, decoder": ("motion", "decode"),
     "motion compensation and temporal context": ("", "predict"),
     "analysis": ("", "analyse"),
+    "analysis of the latent": ("", "hyper"),
     "coding of the latent, encoder": ("inter.latent", "encode"),
     "coding of the latent, decoder": ("inter.latent", "decode"),
     "synthesis": ("inter", "synthesise"),

@@ -8,6 +8,7 @@ plain bfloat16 convolutions of the same shapes. Both are the best of some rounds
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,7 +38,8 @@ def shapes(header: Any, made: list[Any], name: str) -> list[Shape]:
     from models.weights import load
     from nvc_cli.decoder import Decoder
 
-    model = load(name)  # where each layer is called by itself
+    os.environ["NVC_BACKEND"] = "float32"  # where each layer is called by itself
+    model = load(name)
     found: list[Shape] = []
 
     def note(layer: Any, given: tuple[torch.Tensor, ...], _: torch.Tensor) -> None:
@@ -45,6 +47,7 @@ def shapes(header: Any, made: list[Any], name: str) -> list[Shape]:
         found.append((tuple(layer.weight.shape), layer.stride, layer.padding, layer.groups, (1, channels, *given[0].shape[2:])))
 
     decoder = Decoder(header, model)
+    del os.environ["NVC_BACKEND"]
     decoder.decode(made[0])
     for layer_name, layer in model.codec.named_modules():
         if isinstance(layer, Narrow | Wide) and not layer_name.startswith("motion."):

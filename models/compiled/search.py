@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +22,42 @@ LARGEST = 1 << 30
 """Bytes that references take at most."""
 
 
+class Slots:
+    """Which pictures lie where in memory that has room for some, so that those of the call before are not made anew.
+
+    Args:
+        count: for how many there is room.
+    """
+
+    def __init__(self, count: int):
+        self.held: list[Any] = [None] * count
+        self.recent = list(range(count))  # the one last used at the end
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def update(self, pictures: Sequence[Any]) -> tuple[list[int], list[int]]:
+        """Hold these, no more than there is room for, in the place of others that were not used for longest. Returns where each is, and those of them that are new."""
+        new = []
+        for picture in pictures:
+            if not any(known is picture for known in self.held):
+                free = next(k for k in self.recent if not any(self.held[k] is other for other in pictures))
+                self.held[free] = picture
+                new.append(free)
+        order = [next(k for k, known in enumerate(self.held) if known is picture) for picture in pictures]
+        self.recent = [k for k in self.recent if k not in order] + order[::-1]
+        return order, new
+
+
 class References:
-    """Pictures at all quarter-sample positions, from which blocks are read. Those of the call before are not made anew.
+    """Pictures at all quarter-sample positions, from which blocks are read.
 
     Args:
         count: how many pictures at most; fewer where they would take over a gigabyte.
     """
 
     def __init__(self, count: int):
-        self.count = count
-        self.slots: list[Luma | None] = []  # the pictures in memory
-        self.recent: list[int] = []  # slots, the one last used at the end
+        self.count, self.slots = count, Slots(0)
         self.planes = np.empty((0, 16, 0, 0), np.uint8)  # (N, 16, H + 2·MARGIN, W + 2·MARGIN)
 
     def update(self, pictures: Sequence[Luma]) -> Array:
@@ -42,15 +68,10 @@ class References:
             size = int(np.prod(shape))
             count = max(1, min(self.count, LARGEST // size))
             self.planes = np.empty(count * size + SLACK, np.uint8)[: count * size].reshape(count, *shape)
-            self.slots, self.recent = [None] * count, list(range(count))
-        pictures = pictures[: len(self.slots)]
-        for picture in pictures:
-            if not any(known is picture for known in self.slots):
-                free = next(k for k in self.recent if not any(self.slots[k] is other for other in pictures))
-                fill_phases(picture.samples, self.planes[free])
-                self.slots[free] = picture
-        order = [next(k for k, known in enumerate(self.slots) if known is picture) for picture in pictures]
-        self.recent = [k for k in self.recent if k not in order] + order[::-1]
+            self.slots = Slots(count)
+        order, new = self.slots.update(pictures[: len(self.slots)])
+        for place in new:
+            fill_phases(self.slots.held[place].samples, self.planes[place])
         return np.array(order, np.int32)
 
 

@@ -22,10 +22,9 @@ def steps(first: int, last: int, luma: Array, sums: Array) -> None:
         sums[1] += down
 
 
-@kernel("void(i8, i8, u1[:,::1], f4[:,::1])")
-def reduced(first: int, last: int, luma: Array, out: Array) -> None:
-    """Some rows of a picture (h, w) of the means of squares of samples (H, W), as many as fit."""
-    side = len(luma) // len(out)
+@kernel("void(i8, i8, u1[:,::1], i8, f4[:,::1])")
+def reduced(first: int, last: int, luma: Array, side: int, out: Array) -> None:
+    """Some rows of a picture (H/side, W/side) of the means of squares of samples (H, W), as many as fit."""
     sums, part = np.empty(out.shape[1] * side, np.int32), np.float32(1 / side**2)
     for r in range(first, last):
         sums[:] = 0

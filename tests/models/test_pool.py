@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 import torch
 
 from models.codec import Codec
@@ -18,7 +19,14 @@ def moving(batch: int, frames: int) -> list[Planes]:
     return [Planes(y, y[..., ::2, ::2], y[..., 1::2, 1::2]) for y in shown]
 
 
-def test_keeps_all_pictures_but_the_last(codec: Codec) -> None:
+@pytest.fixture(params=["int8", "float32"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A processor's loops, and PyTorch, as on a GPU."""
+    monkeypatch.setenv("NVC_BACKEND", request.param)
+    return request.param
+
+
+def test_keeps_all_pictures_but_the_last(codec: Codec, backend: str) -> None:
     pool, pictures = Pool(codec), moving(2, 3)
     rates = torch.tensor([[10, 40], [12, 42], [14, 44]])
     pool.grow(pictures, rates, torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
@@ -33,7 +41,7 @@ def test_keeps_all_pictures_but_the_last(codec: Codec) -> None:
     assert not torch.equal(coded.picture.y, coded.source.y)
 
 
-def test_the_filter_is_on_by_sample(codec: Codec) -> None:
+def test_the_filter_is_on_by_sample(codec: Codec, backend: str) -> None:
     pictures, rates = moving(2, 3), torch.full((3, 2), 30)
     kept = []
     for flags in ((0.0, 0.0), (1.0, 0.0)):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,13 @@ from safetensors.torch import load_file, save_file
 from models.calibration import integers
 from models.codec import Codec, is_normative
 from models.exact import Convolution
-from models.weights import INTEGERS, WeightsError, load, load_decoder, locate, read, save, shipped, weights_hash
+from models.weights import INTEGERS, WeightsError, load, load_decoder, load_encoder, locate, read, save, shipped, weights_hash
 
 METADATA = {"preset": "tiny"}
+
+Loader = Callable[[str], Any]
+EITHER = pytest.mark.parametrize("loader", [load, load_encoder])
+"""In PyTorch, and for a processor."""
 
 
 @pytest.fixture(scope="module")
@@ -111,31 +116,36 @@ def test_what_is_normative(codec: Codec, part: str, normative: bool) -> None:
     assert names and all(is_normative(name) is normative for name in names)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+@EITHER
+def test_a_missing_file(tmp_path: Path, loader: Loader) -> None:
     with pytest.raises(WeightsError, match="gone.safetensors: there is no such file"):
-        load(str(tmp_path / "gone.safetensors"))
+        loader(str(tmp_path / "gone.safetensors"))
 
 
+@EITHER
 @pytest.mark.parametrize("content", [b"", b"hello\n", bytes(100)])
-def test_a_foreign_file(tmp_path: Path, content: bytes) -> None:
+def test_a_foreign_file(tmp_path: Path, content: bytes, loader: Loader) -> None:
     (tmp_path / "text.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="text.safetensors: these weights cannot be read"):
-        load(str(tmp_path / "text.safetensors"))
+        loader(str(tmp_path / "text.safetensors"))
 
 
-def test_a_folder(tmp_path: Path) -> None:
+@EITHER
+def test_a_folder(tmp_path: Path, loader: Loader) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(WeightsError, match="folder.safetensors: these weights cannot be read"):
-        load(str(tmp_path / "folder.safetensors"))
+        loader(str(tmp_path / "folder.safetensors"))
 
 
+@EITHER
 @pytest.mark.parametrize("metadata", [None, {"preset": "huge"}])
-def test_an_unknown_preset(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+def test_an_unknown_preset(tmp_path: Path, metadata: dict[str, str] | None, loader: Loader) -> None:
     save_file({"x": torch.zeros(1)}, str(tmp_path / "a.safetensors"), metadata)
     with pytest.raises(WeightsError, match="a.safetensors: the weights do not say which preset"):
-        load(str(tmp_path / "a.safetensors"))
+        loader(str(tmp_path / "a.safetensors"))
 
 
+@EITHER
 @pytest.mark.parametrize(
     "name, change",
     [
@@ -153,14 +163,16 @@ def test_an_unknown_preset(tmp_path: Path, metadata: dict[str, str] | None) -> N
         ("inter.more.bias", lambda tensor: torch.zeros(3)),
     ],
 )
-def test_weights_of_another_shape(path: Path, tmp_path: Path, name: str, change: Callable) -> None:
+def test_weights_of_another_shape(path: Path, tmp_path: Path, name: str, change: Callable, loader: Loader) -> None:
+    if name == "inter.more.bias" and loader is load_encoder:
+        pytest.skip("what coding has no need of is not looked at")
     tensors = load_file(path)
     changed = change(tensors.pop(name, None))
     if changed is not None:
         tensors[name] = changed.contiguous()
     save_file(tensors, tmp_path / "odd.safetensors", METADATA)
     with pytest.raises(WeightsError, match="odd.safetensors: the weights do not fit the preset tiny"):
-        load(str(tmp_path / "odd.safetensors"))
+        loader(str(tmp_path / "odd.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -180,30 +192,33 @@ def test_a_decoder_looks_at_the_enhancer_only_where_it_is_asked_for(path: Path, 
         load_decoder(str(tmp_path / "odd.safetensors"), enhance=True)
 
 
-def test_weights_without_integers(path: Path, tmp_path: Path) -> None:
+@EITHER
+def test_weights_without_integers(path: Path, tmp_path: Path, loader: Loader) -> None:
     """As version 1 had them."""
     tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(INTEGERS)}
     save_file(tensors, tmp_path / "old.safetensors", METADATA)
     with pytest.raises(WeightsError, match="old.safetensors: the weights do not fit"):
-        load(str(tmp_path / "old.safetensors"))
+        loader(str(tmp_path / "old.safetensors"))
 
 
-def test_integers_whose_sums_would_not_be_exact(path: Path, tmp_path: Path) -> None:
+@EITHER
+def test_integers_whose_sums_would_not_be_exact(path: Path, tmp_path: Path, loader: Loader) -> None:
     tensors = load_file(path)
     tensors["integers.inter.release.bias"][0] = 1 << 24
     save_file(tensors, tmp_path / "large.safetensors", METADATA)
     with pytest.raises(WeightsError, match=r"large.safetensors: sums of a layer could reach 2\^24"):
-        load(str(tmp_path / "large.safetensors"))
+        loader(str(tmp_path / "large.safetensors"))
 
 
+@EITHER
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
-def test_weights_that_are_not_numbers(codec: Codec, tmp_path: Path, value: float) -> None:
+def test_weights_that_are_not_numbers(codec: Codec, tmp_path: Path, value: float, loader: Loader) -> None:
     target = tmp_path / "diverged.safetensors"
     diverged = deepcopy(codec)
     diverged.inter.join.bias[0] = value  # the last is not a number in 16 bits
     save(diverged, target)
     with pytest.raises(WeightsError, match="diverged.safetensors: the weights are not all finite"):
-        load(str(target))
+        loader(str(target))
 
 
 def test_a_path_or_a_name(path: Path) -> None:
@@ -211,11 +226,13 @@ def test_a_path_or_a_name(path: Path) -> None:
     assert [locate(name).stem for name in shipped()] == shipped()
 
 
-def test_an_unknown_name() -> None:
+@EITHER
+def test_an_unknown_name(loader: Loader) -> None:
     with pytest.raises(WeightsError, match="the model gigantic is not in this package"):
-        load("gigantic")
+        loader("gigantic")
 
 
+@EITHER
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_models_load(name: str) -> None:
-    assert load(name).name == name
+def test_shipped_models_load(name: str, loader: Loader) -> None:
+    assert loader(name).name == name

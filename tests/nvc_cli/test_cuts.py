@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 
-from nvc_cli.cuts import Lookout
+from nvc_cli.cuts import Lookout, _reduced
 
 SIZES = [(96, 64), (160, 128), (416, 240)]
 
@@ -64,6 +64,15 @@ def test_activity_is_that_of_neighbouring_samples() -> None:
     large = np.random.default_rng(0).integers(0, 256, (1040, 560), np.uint8)
     wide = large.astype(int)
     assert Lookout()(large).activity == pytest.approx(np.abs(np.diff(wide, axis=0)).mean() + np.abs(np.diff(wide)).mean())
+
+
+@pytest.mark.parametrize("height, width, side", [(3120, 4160, 64), (48, 64, 1), (208, 400, 4)])
+def test_pictures_are_reduced_to_means_of_squares(height: int, width: int, side: int) -> None:
+    """Rows and columns that are left over do not count."""
+    luma = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
+    rows, columns = height // side, width // side
+    means = luma[: rows * side, : columns * side].reshape(rows, side, columns, side).mean((1, 3))
+    assert _reduced(luma) == pytest.approx(means, rel=1e-5)
 
 
 @pytest.mark.parametrize("width, height", [(3, 5), (17, 40)])

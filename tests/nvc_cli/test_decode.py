@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from nvc_cli import runtime
@@ -358,11 +359,12 @@ def test_processors_decode_without_pytorch(
 def test_pytorch_is_asked_where_there_may_be_a_gpu(
     done: Run, stream: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: bool, installed: bool
 ) -> None:  # fmt: skip
-    """If it is installed."""
+    """If it is installed; and where it finds none, it has no more to do."""
     asked: list[str] = []
     monkeypatch.setattr(runtime, "_may_have_gpu", lambda: driver)
     monkeypatch.setattr(runtime, "find_spec", lambda name: installed or None)
-    monkeypatch.setattr(runtime, "choose_device", lambda name, threads: asked.append(name) or "cpu")
+    monkeypatch.setattr(runtime, "choose_device", lambda name, threads: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(runtime, "load_model", lambda name, place: pytest.fail("it codes in PyTorch, though there is no GPU after all"))
     done("decode", stream, "-o", tmp_path / "a.y4m", "--model", model)
     done("encode", tmp_path / "a.y4m", "-o", tmp_path / "a.nvc", "--model", model)
     assert asked == (["auto", "auto"] if driver and installed else [])

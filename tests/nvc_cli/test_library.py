@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import nvc_cli
-from models.weights import load_decoder
+from models.weights import EncoderModel, load, load_decoder, load_encoder
 from nvc_cli import BT709, Decoder, Effort, Encoder, Frame, Header, NvcError, OnePass, StreamReader, StreamWriter, VideoInfo
 
 PATCHES = np.array([[255, 255, 255], [0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [120, 120, 120]], np.uint8)
@@ -86,6 +87,8 @@ def test_what_encoder_and_decoder_refuse(model: str) -> None:
         Encoder(model, qp=9)
     with pytest.raises(NvcError, match="no-such-model"):
         Encoder("no-such-model")
+    with pytest.raises(NvcError, match="tiny was loaded to decode only; load it with load_encoder"):
+        Encoder(load_decoder("tiny"))
     header = Header.of(VideoInfo(96, 32, Fraction(30)), Encoder(model).model)
     with pytest.raises(NvcError):
         Decoder(header)  # its model is not in the package
@@ -94,6 +97,21 @@ def test_what_encoder_and_decoder_refuse(model: str) -> None:
     (encoded,) = encoder.encode(patches())
     with pytest.raises(NvcError, match="no keyframe comes before it"):
         decoder.decode(encoded.packet)
+    with pytest.raises(ValueError, match="a picture of 95x32 cannot follow those of 96x32; take another encoder for it"):
+        encoder.encode(patches()[:, 1:])
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None])
+def test_models_of_pytorch_go_as_fast(model: str, device: torch.device | str | None) -> None:
+    """On a processor they are coded by in loops, too."""
+    made = []
+    for given in (model, load(model), load_encoder(model)):
+        encoder = Encoder(given, effort=Effort(references=1), device=device)
+        made.append([encoded.packet for encoded in encoder.encode_all([patches(), patches()[:, ::-1]])])
+        assert isinstance(encoder.model, EncoderModel)
+        decoder = Decoder(Header.of(VideoInfo(96, 32, Fraction(30)), encoder.model), given, device=device)
+        assert len([frame for packet in made[-1] for frame in decoder.decode(packet)]) == 2
+    assert made[0] == made[1] == made[2]
 
 
 def test_the_example(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_run_as_a_module() -> None:
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
-    """A processor decodes without PyTorch; whoever left it out is told what needs it."""
+    """A processor codes without PyTorch; whoever left it out is told what needs it."""
     code = f"import sys; sys.modules['torch'] = None; from nvc_cli.main import main; main(['encode', '-', '-o', {str(tmp_path / 'a.nvc')!r}, '--device', 'cuda'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, input="YUV4MPEG2 W16 H16 F25:1\nFRAME\n" + 384 * "a")
     assert (result.returncode, result.stderr) == (1, "nvc: this needs the package torch, which is not installed; install it with `pip install torch`\n")
