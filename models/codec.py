@@ -15,7 +15,7 @@ from models.arrays import Array
 from models.blocks import Block
 from models.bridge import arrays, on_device
 from models.compiled import networks
-from models.compiled.codec import most_symbols
+from models.compiled.codec import is_compiled, most_symbols
 from models.compiled.encoder import EncoderCodec
 from models.compiled.enhancer import REACH
 from models.compiled.networks import Refine
@@ -133,6 +133,11 @@ class Codec(nn.Module):
         for name, layer in layers(self):
             if isinstance(layer, RateTable) or is_normative(name):
                 layer.prepare()
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether it is on a processor that codes by compiled loops."""
+        return next(self.parameters()).device.type == "cpu" and is_compiled()
 
     def in_loops(self) -> EncoderCodec:
         """The same for a processor, in compiled loops."""

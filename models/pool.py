@@ -17,7 +17,6 @@ from models import bridge
 from models.codec import Codec, State
 from models.compiled import search as compiled
 from models.compiled.codec import State as LoopState
-from models.compiled.codec import is_compiled
 from models.compiled.enhancer import moved
 from models.picture import Planes
 from models.plan import QUICK
@@ -104,8 +103,7 @@ class Pool:
     """
 
     def __init__(self, codec: Codec, capacity: int = CAPACITY):
-        on_processor = next(codec.parameters()).device.type == "cpu" and is_compiled()
-        self.coding: Any = _InLoops(codec) if on_processor else _InTorch(codec)  # whose states are its own
+        self.coding: Any = _InLoops(codec) if codec.has_loops else _InTorch(codec)  # whose states are its own
         self.items: deque[list[Tensor]] = deque(maxlen=capacity)
 
     @torch.inference_mode()

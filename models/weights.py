@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.compiled.codec import Codec as CompiledCodec
-from models.compiled.codec import is_compiled
 from models.files import replacing
 from models.integers import Misfit, RangeError
 from models.presets import PRESETS
@@ -246,7 +245,7 @@ def load(model: str, device: torch.device | str = "cpu") -> Model:
 
 def in_loops(model: Model) -> Model | EncoderModel:
     """The same in compiled loops, where it is on a processor that codes by these."""
-    if not is_compiled() or next(model.codec.parameters()).device.type != "cpu":
+    if not model.codec.has_loops:
         return model
     codec = model.codec.in_loops()
     return EncoderModel(codec, model.name, model.hash, codec.enhancer)

@@ -48,9 +48,12 @@ class InLoops:
 
     def enhanced(self, last: State, rate: int, following: State, following_rate: int, width: int, height: int) -> Frame:
         """A picture with the out-of-loop filter, which sees the next one and the rate points of both."""
+        return _frame(self._better(last, rate, following, following_rate), width, height)
+
+    def _better(self, last: State, rate: int, following: State, following_rate: int) -> Picture:
         if self.enhancer is None:
             raise RuntimeError("the model was loaded without its out-of-loop filter")
-        return _frame(self.enhancer(last.picture, last.context, following.picture, rate, following_rate).clipped(), width, height)
+        return self.enhancer(last.picture, last.context, following.picture, rate, following_rate).clipped()
 
 
 class EncodingInLoops(InLoops):
@@ -94,7 +97,7 @@ class EncodingInLoops(InLoops):
 
     def enhanced_error(self, last: State, rate: int, following: State, following_rate: int, source: Picture) -> float:
         """The same with the out-of-loop filter."""
-        return distortion(self.enhancer(last.picture, last.context, following.picture, rate, following_rate).clipped(), source)
+        return distortion(self._better(last, rate, following, following_rate), source)
 
 
 def _frame(picture: Picture, width: int, height: int) -> Frame:

@@ -63,7 +63,10 @@ class InTorch:
     @torch.inference_mode()
     def enhanced(self, last: State, rate: int, following: State, following_rate: int, width: int, height: int) -> Frame:
         """A picture with the out-of-loop filter, which sees the next one and the rate points of both."""
-        return to_frame(self.codec.enhance(last, self._tensor(rate), following.picture, self._tensor(following_rate)).rounded(), width, height)
+        return to_frame(self._better(last, rate, following, following_rate), width, height)
+
+    def _better(self, last: State, rate: int, following: State, following_rate: int) -> Planes:
+        return self.codec.enhance(last, self._tensor(rate), following.picture, self._tensor(following_rate)).rounded()
 
     def _tensor(self, rate: int) -> torch.Tensor:
         return torch.tensor([rate], device=self.device)
@@ -103,5 +106,4 @@ class EncodingInTorch(InTorch):
 
     @torch.inference_mode()
     def enhanced_error(self, last: State, rate: int, following: State, following_rate: int, source: Planes) -> float:
-        better = self.codec.enhance(last, self._tensor(rate), following.picture, self._tensor(following_rate))
-        return float(distortion(better.rounded(), source))
+        return float(distortion(self._better(last, rate, following, following_rate), source))

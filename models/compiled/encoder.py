@@ -34,15 +34,16 @@ class EncoderCodec(Codec):
 
     def __init__(self, preset: Preset, integers: Mapping[str, Array], parameters: Mapping[str, Array]):
         super().__init__(preset, integers)
-        self.given = Parameters({**parameters, **layers.parameters(integers)})  # gradients go through what a decoder computes with
-        self.analyse_keyframe, self.analyse = analysis.Intra(self.given, preset), analysis.Inter(self.given, preset)
-        self.hyper_keyframe, self.hyper = (analysis.Hyper(self.given, f"{name}.latent", preset) for name in ("intra", "inter"))
-        self.enhancer = Enhancer(self.given, preset)
+        self.integers, given = integers, Parameters(parameters)
+        self.analyse_keyframe, self.analyse = analysis.Intra(given, preset), analysis.Inter(given, preset)
+        self.hyper_keyframe, self.hyper = (analysis.Hyper(given, f"{name}.latent", preset) for name in ("intra", "inter"))
+        self.enhancer = Enhancer(given, preset)
 
     @cached_property
     def judges(self) -> tuple[synthesis.Intra, synthesis.Inter]:
-        """What tells errors of keyframes and of P-frames, and their gradients."""
-        return synthesis.Intra(self.given, self.preset), synthesis.Inter(self.given, self.preset)
+        """What tells errors of keyframes and of P-frames, and their gradients, which go through what a decoder computes with."""
+        given = Parameters(layers.parameters(self.integers))
+        return synthesis.Intra(given, self.preset), synthesis.Inter(given, self.preset)
 
     def encode_keyframe(self, picture: Picture, rate: int, coder: SymbolSink, refinement: Refinement | None = None) -> State:
         """Write a keyframe; returns the decoder's state after it."""
