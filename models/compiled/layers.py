@@ -135,24 +135,23 @@ class Wide:
         fraction = integers.take(f"{name}.fraction", np.int8, (outputs,), COARSEST, FINEST).astype(np.float32)
         u = (weight + 64) // 128
         v = weight - 128 * u
-        halves = np.concatenate([np.stack([np.zeros_like(u), u], 2), np.stack([u, 2 * v], 2)]).reshape(2 * outputs, -1)  # of inputs by turns lower and upper
-        added = -128.0 * halves.sum(1)
-        if (ACTIVATION * np.abs(halves).sum(1) + np.abs(added) >= EXACT_SUM).any():
+        halves = u, np.concatenate([padded(u, products.DEPTH), 2 * v], 1)  # by upper bytes; by lower and upper ones
+        added = [-128 * half.sum(1).astype(np.float32) for half in halves]
+        if any((ACTIVATION * np.abs(half).sum(1) + np.abs(more) >= EXACT_SUM).any() for half, more in zip(halves, added)):
             raise RangeError("sums of a layer could reach 2^24")
         self.corners = 4 if shuffles else 1
         self.channels = outputs // self.corners
-        groups = -(-self.channels // LANES)
-        order = np.full((self.corners, groups * LANES), -1)  # channels of one corner together, and padded
-        order[:, : self.channels] = np.arange(outputs).reshape(-1, self.corners).T
-        both = np.stack([order.reshape(-1, LANES), np.where(order < 0, -1, order + outputs).reshape(-1, LANES)])  # (2, groups, 16)
 
-        def of(values: Array, chosen: Array) -> Array:
-            return np.concatenate([values, np.zeros_like(values[:1])])[chosen]  # -1 is the last
+        def by_corner(values: Array) -> Array:
+            """Channels of one corner together, and padded to whole products: (outputs, ...) -> (n, ...)."""
+            corners = values.reshape(self.channels, self.corners, *values.shape[1:]).swapaxes(0, 1)
+            missing = [(0, 0), (0, -self.channels % products.COLUMNS)] + [(0, 0)] * (values.ndim - 1)
+            return np.pad(corners, missing).reshape(-1, *values.shape[1:])
 
         one = np.exp2(7 - fraction)  # of the lower half, in steps
-        unit, added = np.concatenate([256 * one, one]), added.astype(np.float32)
-        constants = [of(values, half) for half in both for values in (unit, unit * added)] + [of(bias, both[0])]
-        self.layer = products.packed(of(halves, both.swapaxes(0, 1).reshape(-1)).astype(np.int8)), np.stack(constants).astype(np.float32)
+        constants = np.stack([by_corner(values).reshape(-1, products.COLUMNS) for values in (256 * one, 256 * one * added[0], one, one * added[1], bias)])
+        upper, lower = (products.packed(by_corner(half)) for half in halves)
+        self.layer = upper, lower, constants.astype(np.float32)
 
     def __call__(self, *parts: Array) -> Array:
         """A stream from one or two that lie side by side: (H, W, C1), (H, W, C2) -> (H, W, outputs), or (2·H, 2·W, outputs/4)."""

@@ -56,7 +56,7 @@ def wide(parts: Sequence[Array], layer: layers.Wide, channels: int, corners: int
     (height, width, _), scale = parts[0].shape, 2 if corners == 4 else 1
     out = np.empty((scale * height, scale * width, channels), np.float32)
     one, other = [*map(rows, parts), NONE[0]][:2]
-    strips(layers.wide, height * width, layer[0].size, one, other, layer, corners, out)
+    strips(layers.wide, height * width, layer[0].size + layer[1].size, one, other, layer, corners, out)
     return out
 
 
@@ -97,7 +97,7 @@ def stack(x: Array, gain: Array, strength: Array, blocks: Blocks, limit: float) 
 def _through(x: Array, gain: Array, strength: Array, rectify: bool, b: Blocks, limit: float) -> Array:
     out = np.empty_like(x)
     given = rows(x), x.shape[1], gain, strength, rectify, b.first, b.narrow, b.spatial, b.widen, b.second, b.expand, b.contract, np.float32(limit), rows(out)
-    count, beside = -(-len(given[0]) // ROWS), 8 * len(b.narrow[0]) * (1 + x.shape[1] // ROWS)  # strips, of which those at an end are done twice
+    count, beside = -(-len(given[0]) // ROWS), 2 * len(b.narrow[0]) * (1 + x.shape[1] // ROWS)  # strips, of which those at an end are done twice
     spread(count, lambda first, last: layers.stack(first, last, *given), max(AT_LEAST // (ROWS * b.products), beside) + 1)
     return out
 
@@ -144,7 +144,7 @@ def kept_stack(x: Array, gain: Array, strength: Array, blocks: Sequence[RoughBlo
     """`rough_stack`, and what its gradient needs."""
     (height, width, _), half = x.shape, blocks[0].spatial[0].shape[1]
     inner = [np.zeros((height + 2, width + 2, half), np.uint16) for _ in blocks]
-    kept = Kept(inner, [np.empty((-(-height * width // ROWS) * ROWS, rough.HALF * block.contract[0].shape[1]), np.uint16) for block in blocks])
+    kept = Kept(inner, [np.empty((-(-height * width // ROWS) * ROWS, 2 * block.contract[0].shape[1]), np.uint16) for block in blocks])
     return _rough_stack(x, gain, strength, blocks, kept), kept
 
 

@@ -183,17 +183,17 @@ def add_and_read(_, sums, unit, bias, count, x, x_stride, scale, low, out, strid
 
 @written
 def join(_, sums, constants, step, count, out, stride):
-    """Sixteen sums of upper bytes and sixteen of lower ones, each in its units plus its bias, and a bias: a stream of floats. The constants lie `step` bytes apart."""
+    """Sums of upper bytes, and of lower ones, which lie behind those of all rows, each in its units plus its bias, and a bias: a stream of floats. The constants lie `step` bytes apart."""
 
     def write(lanes, sums, constants, step, count, out, stride):
         def body(upper, upper_bias, lower, lower_bias, bias, total, result):
-            low = lanes.scaled(lanes.load(lanes.builder.add(total, lanes.number(4 * LANES)), WORD), lower, lower_bias)
+            low = lanes.scaled(lanes.load(lanes.builder.add(total, lanes.number(32 * SUMS)), WORD), lower, lower_bias)
             both = lanes.builder.fadd(lanes.scaled(lanes.load(total, WORD), upper, upper_bias), low)
             value = lanes.steps(lanes.builder.fadd(lanes.anchored(both), bias))
             lanes.store(lanes.builder.fmul(lanes.loose(value), lanes.same(float(UNIT))), result)
 
         given = [lanes.along(constants, lanes.number(k), step) for k in range(5)]
-        lanes.walk(LANES, count, given, [(sums, WORD, SUMS), (out, FLOAT, stride)], body)
+        lanes.walk(32, count, given, [(sums, WORD, SUMS), (out, FLOAT, stride)], body)
 
     return emitted(write, *[AT] * 6)
 
@@ -255,17 +255,19 @@ def read(_, x, x_stride, channels, count, scale, low, out, stride):
 
 
 @written
-def split(_, x, x_stride, channels, count, out, stride):
-    """A stream's integers plus 2^15 + 2^7, of 16 bits: lower bytes plus 128, and upper ones plus 128."""
+def split(_, x, x_stride, channels, count, out, half, stride):
+    """A stream's integers plus 2^15 + 2^7: lower bytes plus 128, and `half` bytes behind them upper ones plus 128."""
 
-    def write(lanes, x, x_stride, channels, count, out, stride):
-        def body(given, words):
+    def write(lanes, x, x_stride, channels, count, out, half, stride):
+        def body(given, lower, upper):
             value = lanes.scaled(lanes.load(given), lanes.same(float(STEPS)), lanes.same(ANCHOR + float((1 << 15) + (1 << 7))))
-            lanes.store(value, words, SHORT)
+            lanes.store(value, lower, BYTE)
+            bits = lanes.builder.lshr(lanes.builder.bitcast(value, lanes.words), ir.Constant(lanes.words, [8] * LANES))
+            lanes.store(lanes.builder.bitcast(bits, lanes.floats), upper, BYTE)
 
-        lanes.walk(channels, count, [], [(x, FLOAT, x_stride), (out, SHORT, stride)], body)
+        lanes.walk(channels, count, [], [(x, FLOAT, x_stride), (out, BYTE, stride), (lanes.builder.add(out, half), BYTE, stride)], body)
 
-    return emitted(write, *[AT] * 6)
+    return emitted(write, *[AT] * 7)
 
 
 @written

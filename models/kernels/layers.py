@@ -1,7 +1,7 @@
 """Layers of convolutions of bytes (`models/exact.py`), with what comes before and after each, in strips of places that stay in the cache.
 
 Arrays are (n, C): places, then channels. Channels that a product gives are padded to a multiple of 32, those that it sums up
-to one of 64. A layer (LAYER) is its weights as `products.packed` has them, what sums are multiplied by, the bias in the
+to one of DEPTH. A layer (LAYER) is its weights as `products.packed` has them, what sums are multiplied by, the bias in the
 units that this makes, and the smallest activation of the layer that reads them, if one does.
 """
 
@@ -15,11 +15,11 @@ from models.kernels.lanes import SUMS
 from models.kernels.products import COLUMNS, DEPTH, ROWS, at, begin, end, product, room_for_sums, scratch
 
 LAYER = "Tuple((i1[:,:,::1], f4[::1], f4[::1], f4))"
-"""Weights (groups, depth, 2048), units, bias, the reader's smallest activation."""
+"""Weights (groups, words, 128), units, bias, the reader's smallest activation."""
 DEEP = "Tuple((f4[:,::1], f4[::1], f4[::1], f4))"
 """The same of a depth-wise layer: weights (9, N)."""
-WIDE = "Tuple((i1[:,:,::1], f4[:,:,::1]))"
-"""Of one whose sums come in two halves: weights; and, for every sixteen channels, units and bias of either half, and a bias, in steps: (5, groups, 16)."""
+WIDE = "Tuple((i1[:,:,::1], i1[:,:,::1], f4[:,:,::1]))"
+"""Of one whose sums come in two halves: weights of the upper, by upper bytes alone, and of the lower, by lower and then upper ones; and units and bias of either half, and a bias, in steps: (5, groups, 32)."""
 READER = "Tuple((f4[::1], f4))"
 """How a layer reads its inputs: what they are multiplied by, and the smallest activation."""
 LAYERS = "Tuple((i1[:,:,:,::1], f4[:,::1], f4[:,::1], f4[::1]))"
@@ -28,7 +28,7 @@ READERS = "Tuple((f4[:,::1], f4[::1]))"
 """The same of all blocks in a row."""
 
 Layer = tuple[Array, Array, Array, np.float32]
-Wide = tuple[Array, Array]
+Wide = tuple[Array, Array, Array]
 Reader = tuple[Array, np.float32]
 Layers = tuple[Array, Array, Array, Array]
 Readers = tuple[Array, Array]
@@ -145,7 +145,7 @@ def stack(
     half, padded = spatial[0].shape[2], begin_reads[0].shape[1]
     inner = np.zeros((blocks, (held - 1 - above) // width + 3, width + 2, half), np.uint8)  # with ReLU the smallest activation is zero
     stream = np.empty((held - origin, padded), np.int16)
-    moved, wide, hidden = _strip(half, DEPTH), _strip(padded, DEPTH), _strip(DEPTH * contract[0].shape[2], DEPTH)
+    moved, wide, hidden = _strip(half, DEPTH), _strip(padded, DEPTH), _strip(4 * contract[0].shape[2], DEPTH)
     sums, least = room_for_sums(), np.float32(0) if rectify else -LIMIT
     begin()
     for now in range(begins[0], ends[blocks] + lag * blocks):
@@ -179,31 +179,32 @@ def stack(
 
 
 @helper
-def _join(sums, layer, group, count, out, stride):
-    """Sixteen channels of a stream."""
-    constants = layer[1]
-    lanes.join(sums, at(constants[0, group]), 64 * constants.shape[1], count, out, stride)
+def _join(sums, constants, group, count, out, stride):
+    """Channels of a stream from both halves' sums, of which all upper ones lie before the lower ones."""
+    lanes.join(sums, at(constants[0, group]), 4 * COLUMNS * constants.shape[1], count, out, stride)
 
 
 @kernel(f"void(i8, i8, f4[:,::1], f4[:,::1], {WIDE}, i8, f4[:,:,::1])")
 def wide(first: int, last: int, one: Array, other: Array, layer: Wide, corners: int, out: Array) -> None:
     """A stream (H, W, C) from one or two that lie side by side; or by `corners`, 1 or 4, the squares of 2×2 of one twice as high and wide."""
     channels, width = out.shape[2], out.shape[1] // (2 if corners == 4 else 1)
-    words, sums = _strip(2 * (one.shape[1] + other.shape[1]), DEPTH), room_for_sums()
-    result = scratch(4 * 16 * ROWS).view(np.float32).reshape(ROWS, 16)
-    weight, groups = layer[0], (channels + 15) // 16
-    row = 4 * channels * out.shape[1]
+    upper, lower, constants = layer
+    half = 4 * upper.shape[1]  # bytes of a place before the upper ones
+    words, sums = _strip(2 * half, DEPTH), scratch(2 * SUMS * ROWS)
+    result = scratch(SUMS * ROWS).view(np.float32).reshape(ROWS, COLUMNS)
+    row, groups = 4 * channels * out.shape[1], (channels + COLUMNS - 1) // COLUMNS
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
         before = 0
         for part in (one, other):
             if part.shape[1]:
-                lanes.split(at(part) + 4 * part.shape[1] * start, 4 * part.shape[1], part.shape[1], count, at(words) + 2 * before, words.shape[1])
+                lanes.split(at(part) + 4 * part.shape[1] * start, 4 * part.shape[1], part.shape[1], count, at(words) + before, half, words.shape[1])
                 before += part.shape[1]
-        for g in range(len(weight)):
-            _multiply(words, weight[g], sums)
-            corner, channel = g // groups, g % groups * 16
+        for g in range(len(upper)):
+            product(at(words) + half, words.shape[1], at(upper[g]), upper.shape[1], at(sums))
+            product(at(words), words.shape[1], at(lower[g]), lower.shape[1], at(sums) + SUMS * ROWS)
+            corner, channel = g // groups, g % groups * COLUMNS
             done = 0
             while done < count:
                 y, x = (start + done) // width, (start + done) % width
@@ -211,10 +212,10 @@ def wide(first: int, last: int, one: Array, other: Array, layer: Wide, corners: 
                 stride = 4 * channels
                 if corners == 4:
                     y, x, stride = 2 * y + (corner >> 1), 2 * x + (corner & 1), 2 * stride
-                if channel + 16 <= channels:
-                    _join(at(sums) + SUMS * done, layer, g, some, at(out) + row * y + 4 * (channels * x + channel), stride)
+                if channel + COLUMNS <= channels:
+                    _join(at(sums) + SUMS * done, constants, g, some, at(out) + row * y + 4 * (channels * x + channel), stride)
                 else:
-                    _join(at(sums) + SUMS * done, layer, g, some, at(result), 64)
+                    _join(at(sums) + SUMS * done, constants, g, some, at(result), SUMS)
                     for r in range(some):
                         out[y, x + r * (2 if corners == 4 else 1), channel:] = result[r, : channels - channel]
                 done += some
@@ -229,7 +230,7 @@ def narrow(first: int, last: int, one: Array, other: Array, reader: Reader, laye
     height, width, outputs = one.shape[0], one.shape[1], out.shape[1]
     halves = 2 if height * width > len(out) else 1
     width //= halves
-    activations, sums = _strip(DEPTH * weight.shape[1], DEPTH), room_for_sums()
+    activations, sums = _strip(4 * weight.shape[1], DEPTH), room_for_sums()
     result = scratch(4 * COLUMNS * ROWS).view(np.float32).reshape(ROWS, COLUMNS)
     begin()
     for start in range(first, last, ROWS):

@@ -18,12 +18,16 @@ from models.kernels import helper, written
 from models.kernels.lanes import ADDRESS, AT, BYTE, FLOAT, SHORT, WORD, Builder, emitted
 from models.kernels.processor import FORM, ROUGH
 
-ROWS, COLUMNS, DEPTH = 32, 32, 64
-"""Of a product: rows and columns of sums; and what the bytes that are summed up are a multiple of."""
+ROWS, COLUMNS = 32, 32
+"""Of a product: rows and columns of sums."""
+DEPTH = 64 if FORM == "amx" else COLUMNS
+"""What the bytes that are summed up are a multiple of."""
+ROUGH_DEPTH = 32
+"""The same of numbers of bfloat16."""
 
 NOTHING, POINTER = ir.VoidType(), BYTE.as_pointer()
-TILE = 1024
-"""Bytes of a tile, and of 16 columns of weights of one depth."""
+LINE = 4 * COLUMNS
+"""Bytes of the weights of all columns for one word, which is four bytes of a row, or two numbers; and of a row of sums."""
 
 def _number(value: int) -> ir.Constant:
     return ir.Constant(ADDRESS, value)
@@ -50,21 +54,21 @@ def _tiled(instruction: str) -> Callable[..., None]:
     return lambda builder, *arguments: _emit_tiled(builder, f"llvm.x86.{instruction}", *arguments)
 
 
-def _emit_tiled(builder: Builder, instruction: str, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
+def _emit_tiled(builder: Builder, instruction: str, a: ir.Value, stride: ir.Value, weight: ir.Value, words: ir.Value, out: ir.Value) -> None:
     for k in range(4):
         _call(builder, "llvm.x86.tilezero", NOTHING, _tile(k))
-    with cgutils.for_range(builder, depth) as loop:
-        across, down = builder.mul(loop.index, _number(DEPTH)), builder.mul(loop.index, _number(2 * TILE))
+    with cgutils.for_range(builder, builder.lshr(words, _number(4))) as loop:
+        across, down = builder.mul(loop.index, _number(64)), builder.mul(loop.index, _number(16 * LINE))
         below = builder.mul(stride, _number(16))
         _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(4), _at(builder, a, across), stride)
         for k in (0, 1):
-            _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(6 + k), _at(builder, weight, down, TILE * k), _number(64))
+            _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(6 + k), _at(builder, weight, down, 64 * k), _number(LINE))
             _call(builder, instruction, NOTHING, _tile(k), _tile(4), _tile(6 + k))
         _call(builder, "llvm.x86.tileloadd64", NOTHING, _tile(5), _at(builder, a, across, below), stride)
         for k in (0, 1):
             _call(builder, instruction, NOTHING, _tile(2 + k), _tile(5), _tile(6 + k))
     for k in range(4):
-        _call(builder, "llvm.x86.tilestored64", NOTHING, _tile(k), _at(builder, out, 16 * 128 * (k >> 1) + 64 * (k & 1)), _number(128))
+        _call(builder, "llvm.x86.tilestored64", NOTHING, _tile(k), _at(builder, out, 16 * LINE * (k >> 1) + 64 * (k & 1)), _number(LINE))
 
 
 def _vnni(builder: Builder, total: ir.Value, bytes_: ir.Value, weights: ir.Value) -> ir.Value:
@@ -103,9 +107,8 @@ def _by_words(
         return builder.bitcast(address, kind.as_pointer())
 
     def weights_of(builder: Builder, weight: ir.Value, word: ir.Value) -> list[ir.Value]:
-        """Of all columns: 16 words of a depth lie below one another, for the first 16 columns and then for the others."""
-        deep = builder.add(builder.mul(builder.lshr(word, _number(4)), _number(2 * TILE)), builder.mul(builder.and_(word, _number(15)), _number(64)))
-        places = [_at(builder, weight, deep, TILE * (k * lanes // 16) + 4 * (k * lanes % 16)) for k in range(columns)]
+        """Of so many columns."""
+        places = [_at(builder, weight, builder.mul(word, _number(LINE)), 4 * lanes * k) for k in range(columns)]
         return [builder.load(place(builder, address), align=4) for address in places]
 
     def variables(builder: Builder, values: list[ir.Value]) -> list[ir.Value]:
@@ -115,14 +118,10 @@ def _by_words(
             builder.store(value, variable)
         return made
 
-    def emit(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
-        words = builder.mul(depth, _number(DEPTH // 4))
+    def emit(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, words: ir.Value, out: ir.Value) -> None:
         with cgutils.for_range(builder, _number(COLUMNS // across)) as part:
-            begin = builder.mul(part.index, _number(across))
-            tile = builder.mul(builder.lshr(begin, _number(4)), _number(TILE))
-            lane = builder.mul(builder.and_(begin, _number(15)), _number(4))
-            some = builder.add(weight, builder.add(tile, lane))
-            go(builder, a, stride, some, words, builder.add(out, builder.mul(begin, _number(4))))
+            begin = builder.mul(part.index, _number(4 * across))
+            go(builder, a, stride, builder.add(weight, begin), words, builder.add(out, begin))
 
     def go(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, words: ir.Value, out: ir.Value) -> None:
         """For so many columns."""
@@ -145,49 +144,67 @@ def _by_words(
                     for total, some in zip(line, weights):
                         builder.store(multiply(builder, builder.load(total), wide, some), total)
             for r, line in enumerate(sums):
-                offset = builder.mul(builder.add(first, _number(r)), _number(4 * COLUMNS))
+                offset = builder.mul(builder.add(first, _number(r)), _number(LINE))
                 for k, total in enumerate(line):
                     builder.store(builder.load(total), place(builder, _at(builder, out, offset, 4 * lanes * k), totals), align=4)
 
     return emit
 
 
-def _plainly(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, depth: ir.Value, out: ir.Value) -> None:
-    """By whatever LLVM finds for sums of products of 16 bits in pairs (on x86 PMADDWD): 16 columns of two rows at a time, whose two pairs of a word are added at the end."""
-    count = 16  # bytes of four columns
-    bytes_, shorts, words = (ir.VectorType(kind, count) for kind in (BYTE, SHORT, WORD))
-    zeros = ir.Constant(ir.VectorType(WORD, count // 2), [0] * (count // 2))
+PIECE = 64
+"""Words that are multiplied plainly at a time: all rows of them, widened to 16 bits, stay in the cache."""
+
+
+def _plainly(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, words: ir.Value, out: ir.Value) -> None:
+    """By whatever LLVM finds for sums of products of 16 bits in pairs (on x86 PMADDWD): eight columns of four rows at a time, whose two pairs of a word are added at the end."""
+    count, rows, columns = 16, 4, 8  # bytes of four columns
+    bytes_, shorts, wide, sums_ = (ir.VectorType(kind, lanes) for kind, lanes in ((BYTE, count), (SHORT, count), (WORD, count), (WORD, count // 2)))
+    line = 8 * PIECE  # bytes of a widened row
+    room = builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(shorts, ROWS * line // 32)), ADDRESS)
+
+    def place(kind: ir.Type, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
+        return builder.bitcast(_at(builder, address, *offsets), kind.as_pointer())
 
     def halved(values: ir.Value) -> ir.Value:
         """Sums of neighbours."""
-        lanes = values.type.count
-        one, other = (
-            builder.shuffle_vector(values, values, ir.Constant(ir.VectorType(WORD, lanes // 2), list(range(first, lanes, 2)))) for first in (0, 1)
-        )
-        return builder.add(one, other)
+        half = [ir.Constant(ir.VectorType(WORD, values.type.count // 2), list(range(first, values.type.count, 2))) for first in (0, 1)]
+        return builder.add(*(builder.shuffle_vector(values, values, lanes) for lanes in half))
 
-    with cgutils.for_range(builder, _number(ROWS)) as group:  # two rows, and half of the columns
-        row = builder.mul(builder.lshr(group.index, _number(1)), _number(2))
-        half = builder.and_(group.index, _number(1))
-        sums = [[cgutils.alloca_once_value(builder, zeros) for _ in range(4)] for _ in range(2)]
-        for total in sums[0] + sums[1]:
-            builder.store(zeros, total)
-        with cgutils.for_range(builder, builder.mul(depth, _number(DEPTH // 4))) as loop:
-            deep = builder.add(builder.mul(builder.lshr(loop.index, _number(4)), _number(2 * TILE)), builder.mul(builder.and_(loop.index, _number(15)), _number(64)))
-            places = [_at(builder, weight, builder.add(deep, builder.mul(half, _number(TILE))), count * k) for k in range(4)]
-            weights = [builder.sext(builder.load(builder.bitcast(place, bytes_.as_pointer()), align=1), shorts) for place in places]
-            for r, line in enumerate(sums):
-                offset = builder.mul(builder.add(row, _number(r)), stride)
-                four = builder.load(builder.bitcast(_at(builder, a, offset, builder.mul(loop.index, _number(4))), ir.VectorType(BYTE, 4).as_pointer()), align=1)
-                same = builder.zext(builder.shuffle_vector(four, four, ir.Constant(words, [0, 1, 2, 3] * 4)), shorts)
-                for total, some in zip(line, weights):
-                    made = builder.mul(builder.sext(same, words), builder.sext(some, words))
-                    builder.store(builder.add(builder.load(total), halved(made)), total)
-        for r, line in enumerate(sums):
-            to = builder.add(builder.mul(builder.add(row, _number(r)), _number(4 * COLUMNS)), builder.mul(half, _number(64)))
-            for k, total in enumerate(line):
-                made = halved(builder.load(total))
-                builder.store(made, builder.bitcast(_at(builder, out, to, count * k), made.type.as_pointer()), align=4)
+    def widened(first: ir.Value, some: ir.Value) -> None:
+        """So many words of all rows."""
+        with cgutils.for_range(builder, _number(ROWS)) as row:
+            given, to = builder.add(a, builder.mul(row.index, stride)), builder.add(room, builder.mul(row.index, _number(line)))
+            with cgutils.for_range(builder, builder.lshr(some, _number(2))) as four:
+                value = builder.load(place(bytes_, given, builder.mul(first, _number(4)), builder.mul(four.index, _number(16))), align=1)
+                builder.store(builder.zext(value, shorts), place(shorts, to, builder.mul(four.index, _number(32))), align=16)
+
+    with cgutils.for_range(builder, _number(ROWS * LINE // 32)) as each:
+        builder.store(ir.Constant(sums_, [0] * 8), place(sums_, out, builder.mul(each.index, _number(32))), align=4)
+    with cgutils.for_range(builder, builder.lshr(builder.add(words, _number(PIECE - 1)), _number(6))) as piece:
+        first = builder.mul(piece.index, _number(PIECE))
+        left = builder.sub(words, first)
+        some = builder.select(builder.icmp_unsigned("<", left, _number(PIECE)), left, _number(PIECE))
+        widened(first, some)
+        with cgutils.for_range(builder, _number(COLUMNS // columns)) as part, cgutils.for_range(builder, _number(ROWS // rows)) as group:
+            begin = builder.mul(part.index, _number(4 * columns))
+            totals = [[cgutils.alloca_once(builder, sums_) for _ in range(columns // 4)] for _ in range(rows)]
+            for total in sum(totals, []):
+                builder.store(ir.Constant(sums_, [0] * 8), total)
+            with cgutils.for_range(builder, some) as word:
+                deep = builder.mul(builder.add(first, word.index), _number(LINE))
+                weights = [builder.sext(builder.load(place(bytes_, weight, begin, deep, count * k), align=1), shorts) for k in range(columns // 4)]
+                for r, row in enumerate(totals):
+                    at_word = place(ADDRESS, room, builder.mul(group.index, _number(rows * line)), builder.mul(word.index, _number(8)), line * r)
+                    single = builder.insert_element(ir.Constant(ir.VectorType(ADDRESS, 4), ir.Undefined), builder.load(at_word, align=8), ir.Constant(WORD, 0))
+                    same = builder.bitcast(builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(WORD, 4), [0] * 4)), shorts)
+                    for total, given in zip(row, weights):
+                        made = builder.mul(builder.sext(same, wide), builder.sext(given, wide))
+                        builder.store(builder.add(builder.load(total), halved(made)), total)
+            for r, row in enumerate(totals):
+                for k, total in enumerate(row):
+                    made = halved(builder.load(total))
+                    to = place(made.type, out, begin, builder.mul(group.index, _number(rows * LINE)), LINE * r + count * k)
+                    builder.store(builder.add(made, builder.load(to, align=4)), to, align=4)
 
 
 EMITTED: dict[str, Callable[..., None]] = {
@@ -204,11 +221,11 @@ EMITTED_ROUGHLY: dict[str, Callable[..., None]] = {
 def product_in(emit: Callable[..., None]) -> Any:
     """The product in a form: a function for compiled loops, of addresses.
 
-    It sums up 64 · `depth` bytes, or half as many numbers of bfloat16, of 32 rows, that lie `stride` bytes apart from `a` on, by weights that `packed` laid out, and writes (32, 32) sums to `out`.
+    It sums up `words` of four bytes, or of two numbers of bfloat16, of 32 rows, that lie `stride` bytes apart from `a` on, by weights that `packed` laid out, and writes (32, 32) sums to `out`.
     """
 
     @written
-    def product(_, a, stride, weight, depth, out):
+    def product(_, a, stride, weight, words, out):
         return emitted(lambda lanes, *arguments: emit(lanes.builder, *arguments), *[AT] * 5)
 
     return product
@@ -276,25 +293,21 @@ else:
 
 
 def packed(weight: Array) -> Array:
-    """Signed bytes (N, K) as products take them, with zeros beyond: (N/32, K/64, 2048), sizes rounded up, at an address that is a multiple of 64."""
-    outputs, inputs = (-(-size // unit) for size, unit in zip(weight.shape, (COLUMNS, DEPTH)))
-    wide = np.zeros((outputs * COLUMNS, inputs * DEPTH), np.int8)
-    wide[: weight.shape[0], : weight.shape[1]] = weight
-    return _tiles(wide, outputs, inputs, 4)
+    """Signed bytes (N, K) as products take them, with zeros beyond: (N/32, K/4, 128), N rounded up, K to a multiple of DEPTH, at an address that is a multiple of 64."""
+    return _in_lines(weight.astype(np.int8), DEPTH, 4)
 
 
 def packed_roughly(weight: Array) -> Array:
-    """The same of floats, as bfloat16 in unsigned integers of 16 bits: (N/32, K/32, 1024)."""
-    outputs, inputs = (-(-size // unit) for size, unit in zip(weight.shape, (COLUMNS, DEPTH // 2)))
-    wide = np.zeros((outputs * COLUMNS, inputs * DEPTH // 2), np.float32)
+    """The same of floats, as bfloat16 in unsigned integers of 16 bits: (N/32, K/2, 64), K rounded up to a multiple of 32."""
+    bits = np.ascontiguousarray(weight, np.float32).view(np.uint32)
+    return _in_lines(((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16), ROUGH_DEPTH, 2)
+
+
+def _in_lines(weight: Array, depth: int, side: int) -> Array:
+    """Word by word, of which each has `side` weights of all columns."""
+    wide = np.zeros([-(-size // unit) * unit for size, unit in zip(weight.shape, (COLUMNS, depth))], weight.dtype)
     wide[: weight.shape[0], : weight.shape[1]] = weight
-    bits = wide.view(np.uint32)
-    return _tiles(((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16), outputs, inputs, 2)
-
-
-def _tiles(weight: Array, outputs: int, inputs: int, side: int) -> Array:
-    """Weights in the order of tiles, of which `side` lie side by side in a word."""
-    return aligned(weight.reshape(outputs, 2, 16, inputs, 16, side).transpose(0, 3, 1, 4, 2, 5).reshape(outputs, inputs, -1))
+    return aligned(wide.reshape(-1, COLUMNS, wide.shape[1] // side, side).swapaxes(1, 2).reshape(len(wide) // COLUMNS, -1, COLUMNS * side))
 
 
 def aligned(values: Array) -> Array:

@@ -11,11 +11,9 @@ from numba.core import cgutils
 from models.arrays import Array
 from models.kernels import helper, kernel, written
 from models.kernels.lanes import AT, FLOAT, LANES, REAL, SHORT, SUMS, emitted
-from models.kernels.products import COLUMNS, DEPTH, ROWS, at, begin, end, room_for_sums, rough_product, scratch
+from models.kernels.products import COLUMNS, ROUGH_DEPTH, ROWS, at, begin, end, room_for_sums, rough_product, scratch
 
 LAYER, DEEP = "Tuple((u2[:,:,::1], f4[::1]))", "Tuple((f4[:,::1], f4[::1]))"
-HALF = DEPTH // 2
-"""What the channels that are summed up are a multiple of."""
 ANY = np.float32(-3e38)
 """Less than anything, for layers without ReLU."""
 
@@ -128,7 +126,7 @@ def _deep(_, corner, row, channels, weight, bias, count, out, stride):
 
 @helper
 def _strip(channels):
-    width = (channels + HALF - 1) // HALF * HALF
+    width = (channels + ROUGH_DEPTH - 1) // ROUGH_DEPTH * ROUGH_DEPTH
     made = scratch(2 * ROWS * width).view(np.uint16).reshape(ROWS, width)
     made[:] = 0
     return made
@@ -211,7 +209,7 @@ def block(
 
     Its hidden numbers stay in `hidden`, which is empty or has places padded to a multiple of 32.
     """
-    moved, wide, room, sums = _strip(h.shape[2]), _strip(x.shape[1]), _strip(HALF * contract[0].shape[1]), room_for_sums()
+    moved, wide, room, sums = _strip(h.shape[2]), _strip(x.shape[1]), _strip(2 * contract[0].shape[1]), room_for_sums()
     begin()
     for start in range(first, last, ROWS):
         count = min(ROWS, last - start)
@@ -242,7 +240,7 @@ def narrow(first: int, last: int, parts: tuple[Array, ...], least: float, layer:
     height, width, outputs = parts[0].shape[0], parts[0].shape[1], out.shape[1]
     halves = 2 if height * width > len(out) else 1
     width //= halves
-    numbers, sums = _strip(HALF * weight.shape[1]), room_for_sums()
+    numbers, sums = _strip(2 * weight.shape[1]), room_for_sums()
     result = scratch(4 * COLUMNS * ROWS).view(np.float32).reshape(ROWS, COLUMNS)
     begin()
     for start in range(first, last, ROWS):
