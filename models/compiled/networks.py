@@ -33,6 +33,9 @@ LIMIT = 1023
 SYMBOLS = 1 << 15
 """Symbols of y that are worth a thread of their own."""
 
+EXPECTED = 1 << 17
+"""What is expected of y that is worth one."""
+
 SIDE = 16
 """Channels that an estimator of vectors sees of the context."""
 
@@ -90,7 +93,7 @@ class Prior:
     """What is known of y before it is decoded, in units of the quantisation step."""
 
     mean: Array  # (H/16, W/16, N)
-    scale: Array  # (H/16, W/16, N), logarithm
+    tables: Array  # (H/16, W/16, N) uint8, of symbols
 
 
 class Latent:
@@ -119,8 +122,8 @@ class Latent:
         if self.temporal and context is not None:
             parts.append(self.temporal(context))
         fused = self.fuse(*parts)
-        said = self.parameters_out(strips.through_blocks(fused, self.fuse_gain(rate), self.refine))
-        return Prior(*strips.prior(said, self.step(rate), self.scale_offset(rate), VALUE))
+        refined, out = strips.through_blocks(fused, self.fuse_gain(rate), self.refine), self.parameters_out
+        return Prior(*strips.prior(refined, out.from_numbers, out.to_numbers, self.step(rate), self.scale_offset(rate), VALUE))
 
     @staged("latent")
     def encode(self, y: Array, z: Array, context: Array | None, rate: int, coder: SymbolSink, refine: Refine | None = None) -> Array:
@@ -149,20 +152,23 @@ class Latent:
     @staged("entropy coding")
     def read(self, prior: Prior, rate: int, coder: SymbolDecoder) -> Array:
         """Read y; returns ŷ."""
-        latent = np.empty_like(prior.mean)
-        if not coding.read_latent(*coder.source, strips.rows(prior.mean), strips.rows(prior.scale), self.unstep(rate), VALUE, strips.rows(latent)):
+        mean, tables, unstep = strips.rows(prior.mean), strips.rows(prior.tables), self.unstep(rate)
+        latent, turned = np.empty_like(mean), np.zeros(mean.size + -mean.size % 8, np.uint8)
+        by_channel = turned[: mean.size].reshape(mean.shape[::-1])
+        spread(len(mean), lambda first, last: coding.expect(first, last, mean, tables, unstep, VALUE, by_channel, latent), EXPECTED // len(unstep) + 1)
+        if not coding.read_latent(*coder.source, mean, unstep, VALUE, turned, latent):
             raise ValueError(TOO_MANY)
-        return latent
+        return latent.reshape(prior.mean.shape)
 
     def write(self, y: Array, prior: Prior, rate: int, coder: SymbolSink, refine: Refine | None = None) -> Array:
         """Write y (H/16, W/16, N), its symbols refined if need be; returns ŷ."""
         if refine:
-            tables, step = table_of(prior.scale), self.step(rate)
+            step = self.step(rate)
             nearest = np.subtract(y * step, prior.mean).round()
-            first = np.where(tables >= SKIP, clamped(nearest, LIMIT), np.float32(0))
-            y = (clamped(refine(first, prior.mean, tables).astype(np.float32), LIMIT) + prior.mean) / step  # what rounds to these symbols
+            first = np.where(prior.tables >= SKIP, clamped(nearest, LIMIT), np.float32(0))
+            y = (clamped(refine(first, prior.mean, prior.tables.astype(np.int32)).astype(np.float32), LIMIT) + prior.mean) / step  # what rounds to these symbols
         latent, (symbols, indexes) = np.empty_like(y), (np.empty(y.size, np.int32) for _ in range(2))
-        given = strips.rows(y), strips.rows(prior.mean), strips.rows(prior.scale), self.step(rate), self.unstep(rate)
+        given = strips.rows(y), strips.rows(prior.mean), strips.rows(prior.tables), self.step(rate), self.unstep(rate)
         places = len(given[0])
         parts: dict[int, tuple[Array, Array]] = {}
 

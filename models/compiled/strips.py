@@ -174,9 +174,9 @@ def stack_gradient(gradient: Array, kept: Kept, gain: Array, strength: Array, bl
     return (given * (1 - strength * gain) + through * gain).reshape(gradient.shape)
 
 
-def prior(said: Array, step: Array, offset: Array, limit: float) -> tuple[Array, Array]:
-    """Means and scales from what is said of them (h, w, 2·N): each (h, w, N)."""
-    height, width, channels = said.shape
-    mean, scale = (np.empty((height, width, channels // 2), np.float32) for _ in range(2))
-    strips(parameters.prior, height * width, ALONE * channels, rows(said), step, offset, limit, rows(mean), rows(scale))
-    return mean, scale
+def prior(x: Array, reader: layers.Reader, layer: layers.Layer, step: Array, offset: Array, limit: float) -> tuple[Array, Array]:
+    """Means and tables from what a layer says of them by x (h, w, C): each (h, w, N)."""
+    shape = *x.shape[:2], len(step)
+    mean, tables = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+    strips(parameters.prior, x.shape[0] * x.shape[1], layer[0].size + 2 * ALONE * len(step), rows(x), reader, layer, step, offset, limit, rows(mean), rows(tables))
+    return mean, tables

@@ -300,46 +300,57 @@ def _step(value, unstep, limit):
     return grid(value * unstep)
 
 
-@helper
-def _table(scale):
-    """The table of symbols by the logarithm of their scale."""
-    index = np.rint((scale - np.float32(FIRST)) * np.float32(1 / STEP))
-    return np.int32(min(max(index, np.float32(0)), np.float32(SCALES - 1)))
-
-
-@kernel(f"b1({_SOURCE}, f4[:,::1], f4[:,::1], f4[::1], f4, f4[:,::1])")
-def read_latent(
-    state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array,
-    mean: Array, scale: Array, unstep: Array, limit: float, out: Array,
-) -> bool:  # fmt: skip
-    """The latent; False if there are more symbols than allowed.
+@kernel("void(i8, i8, f4[:,::1], u1[:,::1], f4[::1], f4, u1[:,::1], f4[:,::1])")
+def expect(first: int, last: int, mean: Array, tables: Array, unstep: Array, limit: float, turned: Array, out: Array) -> None:
+    """What some places of a latent are if all symbols are zeros, (n, N), by their means in steps (n, N), and the tables (n, N) by channels: (N, n).
 
     Args:
-        mean, scale: what it is predicted to be in quantisation steps, (n, N); symbols are in the order of channels, then places.
         unstep: the quantisation steps, (N,).
         limit: the largest values in steps.
-        out: (n, N).
+    """
+    channels = len(unstep)
+    for begin in range(first, last, 64):  # some places at a time, which stay in the cache
+        end = min(last, begin + 64)
+        for n in range(begin, end):
+            for c in range(channels):
+                out[n, c] = _step(mean[n, c], unstep[c], limit)
+        for c in range(channels):
+            line = turned[c, begin:end]
+            for n in range(end - begin):
+                line[n] = tables[begin + n, c]
+
+
+@kernel(f"b1({_SOURCE}, f4[:,::1], f4[::1], f4, u1[::1], f4[:,::1])")
+def read_latent(
+    state: Array, place: Array, words: Array, cumulative: Array, begins: Array, buckets: Array, reaches: Array,
+    mean: Array, unstep: Array, limit: float, turned: Array, out: Array,
+) -> bool:  # fmt: skip
+    """Symbols of the latent, in the order of channels, then places, into what `expect` has made; False if there are more than allowed.
+
+    Args:
+        turned: the tables of this order, and zeros up to a multiple of eight.
     """
     count, channels = mean.shape
-    tables = np.empty((count, channels), np.uint8)
-    for n in range(count):
-        for c in range(channels):
-            tables[n, c] = np.uint8(_table(scale[n, c]))
-    for n in range(count):
-        for c in range(channels):
-            out[n, c] = _step(mean[n, c], unstep[c], limit)
-    where, indexes = np.empty(count * channels, np.int32), np.empty(count * channels, np.int32)
+    eights = turned.view(np.uint64)
+    above = np.uint64(0x0101010101010101 * (256 - SKIP))  # the bits of no table below SKIP, which is a power of two
     size = 0
-    for c in range(channels):
-        for n in range(count):
-            where[size], indexes[size] = n * channels + c, tables[n, c]
-            size += tables[n, c] >= SKIP
-    found = np.empty(size, np.int32)
-    if not _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes[:size], found):
+    for k in range(len(eights)):
+        if eights[k] & above:
+            for j in range(8 * k, 8 * k + 8):
+                size += turned[j] >= SKIP
+    where, indexes, found = np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size, np.int32)
+    size = 0
+    for k in range(len(eights)):
+        if eights[k] & above:
+            for j in range(8 * k, 8 * k + 8):
+                if turned[j] >= SKIP:
+                    where[size], indexes[size] = j, turned[j]
+                    size += 1
+    if not _symbols(state, place, words, cumulative, begins, buckets, reaches, indexes, found):
         return False
     for k in range(size):
-        n, c = where[k] // channels, where[k] % channels
         if found[k]:
+            c, n = where[k] // count, where[k] % count
             out[n, c] = _step(mean[n, c] + np.float32(found[k]), unstep[c], limit)
     return True
 
@@ -377,9 +388,9 @@ def write_symbols(
     return first
 
 
-@kernel("i8(i8, i8, f4[:,::1], f4[:,::1], f4[:,::1], f4[::1], f4[::1], f4, i8, i4[::1], i4[::1], f4[:,::1])")
+@kernel("i8(i8, i8, f4[:,::1], f4[:,::1], u1[:,::1], f4[::1], f4[::1], f4, i8, i4[::1], i4[::1], f4[:,::1])")
 def latent_symbols(
-    low: int, high: int, y: Array, mean: Array, scale: Array, step: Array, unstep: Array, limit: float, largest: int, symbols: Array, indexes: Array, out: Array
+    low: int, high: int, y: Array, mean: Array, tables: Array, step: Array, unstep: Array, limit: float, largest: int, symbols: Array, indexes: Array, out: Array
 ) -> int:
     """The inverse of `read_latent` for some channels: fills `symbols`, up to `largest`, and `indexes`, and returns how many there are; `out` is what will be read."""
     count, channels = len(mean), high - low
@@ -387,12 +398,12 @@ def latent_symbols(
     for first in range(0, count, 64):  # some places at a time, which stay in the cache
         last = min(count, first + 64)
         for n in range(first, last):
-            line, given, middle, scales, made = some[n - first], y[n, low:high], mean[n, low:high], scale[n, low:high], out[n, low:high]
+            line, given, middle, known, made = some[n - first], y[n, low:high], mean[n, low:high], tables[n, low:high], out[n, low:high]
             for c in range(channels):
-                table = _table(scales[c])
+                table = np.int32(known[c])
                 value = min(max(np.rint(given[c] * step[low + c] - middle[c]), -most), most)
                 value = value if table >= SKIP else np.float32(0)
-                line[c] = np.int32(value) * np.int32(256) + np.int32(table)
+                line[c] = np.int32(value) * np.int32(256) + table
                 made[c] = _step(middle[c] + value, unstep[low + c], limit)
         for c in range(channels):
             column = words[c, first:last]
