@@ -12,7 +12,7 @@ import numpy as np
 
 from models.arrays import Array
 from models.entropy import TOO_MANY, SymbolDecoder, SymbolSink
-from models.kernels import coding
+from models.kernels import vectors
 from models.kernels.threads import spread
 from models.pyramid import NEAR, Cells, order
 from models.tables import load
@@ -21,7 +21,7 @@ MOST_SYMBOLS = 1 + NEAR + 3
 """The most symbols of a vector."""
 
 
-LEAST = 1 << 10
+LEAST = 1 << 11
 """Vectors that are worth a thread of their own."""
 
 
@@ -31,7 +31,7 @@ class Estimate:
 
     side: Array  # (blocks, SIDE) float32, what the estimator sees of the context
     quality: np.float32  # the rate point, from -1/2 to 1/2
-    layers: tuple[Any, ...]  # of the estimator, as `models.kernels.coding.foretell` takes them
+    layers: tuple[Any, ...]  # of the estimator, as `models.kernels.vectors.foretell` takes them
 
 
 class CodedStep:
@@ -52,9 +52,9 @@ class CodedStep:
         place = field, past, cells.where, cells.around, *self._place
         if estimate:
             rest = *place, estimate.side, estimate.quality, *estimate.layers, self.tables
-            spread(count, lambda first, last: coding.foretell(first, last, *rest), LEAST)
+            spread(count, lambda first, last: vectors.foretell(first, last, *rest), LEAST)
         else:
-            coding.surround(*place)
+            vectors.surround(*place)
 
     @property
     def _place(self) -> tuple[Array, ...]:
@@ -66,14 +66,14 @@ class CodedStep:
         Raises:
             ValueError: there are more symbols than a frame can have.
         """
-        if not coding.read_vectors(*coder.source, self.field, self.cells.where, np.array(self.cells.ends), *self._place, self.tables):
+        if not vectors.read_vectors(*coder.source, self.field, self.cells.where, np.array(self.cells.ends), *self._place, self.tables):
             raise ValueError(TOO_MANY)
 
     def write(self, coder: SymbolSink) -> None:
         """Write those of the field."""
         for begin, end in pairwise([0, *self.cells.ends]):
             symbols, indexes = (np.empty(MOST_SYMBOLS * (end - begin), np.int32) for _ in range(2))
-            count = coding.vector_symbols(self.field, self.cells.where, begin, end, *self._place, self.tables, symbols, indexes)
+            count = vectors.vector_symbols(self.field, self.cells.where, begin, end, *self._place, self.tables, symbols, indexes)
             coder.write(symbols[:count], indexes[:count])
 
     @property
@@ -85,9 +85,9 @@ class CodedStep:
         """What vectors (K, 3, n) would take in the stream: (K, n)."""
         bits, tables = np.empty((len(fields), fields.shape[2]), np.float32), load()
         if self.estimated:
-            coding.vector_bits(fields, *self._place, self.tables, tables.costs, tables.begins, tables.reaches, bits)
+            vectors.vector_bits(fields, *self._place, self.tables, tables.costs, tables.begins, tables.reaches, bits)
         else:
-            coding.guessed_bits(fields, self.middle, bits)
+            vectors.guessed_bits(fields, self.middle, bits)
         return bits
 
 

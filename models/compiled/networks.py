@@ -8,12 +8,11 @@ import numpy as np
 
 from models.arrays import Array
 from models.compiled import pictures, strips
-from models.compiled.layers import Gain, Integers, Narrow, Table, Wide, padded
+from models.compiled.layers import Gain, Integers, Narrow, Table, Wide
 from models.compiled.pictures import Picture
 from models.entropy import TOO_MANY, SymbolDecoder, SymbolSink
 from models.integers import CONTEXT_LIMIT, STREAM_BITS, STREAM_LIMIT, VALUE_BITS, VALUE_LIMIT
 from models.kernels import coding
-from models.kernels.lanes import LANES
 from models.kernels.threads import spread
 from models.presets import PICTURE, RATES, Preset
 from models.pyramid import LEVELS, order
@@ -286,12 +285,9 @@ class Motion:
         return field
 
 
-def _estimator(integers: Integers, name: str) -> tuple[Array | int, ...]:
-    """As `models.kernels.coding.foretell` takes it: of each layer how inputs are scaled, the smallest integer they are read as, weights (inputs, outputs), and the bias, padded to LANES."""
-    arrays: list[Array | int] = []
-    for k, (inputs, outputs) in enumerate(((17 + SIDE, 32), (32, 32), (32, MOST_SYMBOLS))):
-        layer = Narrow(integers, f"{name}.{k}", inputs, outputs, relu=k > 0)
-        weight = np.zeros((inputs + -inputs % LANES, outputs + -outputs % LANES), np.float32)
-        weight[:inputs, :outputs] = (layer.weight * layer.unit[:, None]).T
-        arrays += layer.reads, layer.smallest, weight, padded(layer.bias * layer.unit, LANES)
-    return tuple(arrays)
+def _estimator(integers: Integers, name: str) -> tuple[Any, ...]:
+    """As `models.kernels.vectors.foretell` takes it: how the first layer reads, and all layers."""
+    first, second, third = (
+        Narrow(integers, f"{name}.{k}", inputs, outputs, relu=k > 0) for k, (inputs, outputs) in enumerate(((17 + SIDE, 32), (32, 32), (32, MOST_SYMBOLS)))
+    )
+    return first.from_numbers, first.to_layer(second), second.to_layer(third), third.to_numbers

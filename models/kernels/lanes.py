@@ -299,31 +299,3 @@ def deep(_, corner, row, channels, weight, unit, bias, low, count, out, stride):
                 read(lanes.scaled(total, unit, bias), lanes.along(to, loop.index, stride))
 
     return emitted(write, AT, AT, AT, AT, AT, AT, REAL, AT, AT, AT)
-
-
-@written
-def dense(_, x, scale, low, inputs, weight, bias, outputs, a, out):
-    """A layer of one place, whose `inputs` and `outputs` are multiples of sixteen: activations `a` of x, held in floats, times weights (inputs, outputs), plus the bias."""
-
-    def write(lanes, x, scale, low, inputs, weight, bias, outputs, a, out):
-        builder = lanes.builder
-        bottom, top = lanes.same(low), lanes.same(builder.fadd(low, ir.Constant(FLOAT, 255.0)))
-        with cgutils.for_range(builder, builder.lshr(inputs, lanes.number(4))) as group:
-            given, factor, to = (lanes.along(address, group.index, 4 * LANES) for address in (x, scale, a))
-            value = builder.fmul(lanes.load(given), lanes.load(factor))
-            lanes.store(lanes.loose(lanes.anchored(lanes.clamped(value, bottom, top))), to)
-        row = builder.mul(outputs, lanes.number(4))
-        with cgutils.for_range(builder, builder.lshr(outputs, lanes.number(4))) as group:
-            first = lanes.along(weight, group.index, 4 * LANES)
-            sums = [cgutils.alloca_once(builder, lanes.floats) for _ in range(4)]  # that do not wait for each other
-            for k, total in enumerate(sums):
-                builder.store(lanes.same(0.0) if k else lanes.load(lanes.along(bias, group.index, 4 * LANES)), total)
-            with cgutils.for_range(builder, builder.lshr(inputs, lanes.number(2))) as loop:
-                for k, total in enumerate(sums):
-                    number = builder.add(builder.mul(loop.index, lanes.number(4)), lanes.number(k))
-                    single = builder.load(builder.inttoptr(lanes.along(a, number, 4), FLOAT.as_pointer()))
-                    builder.store(lanes.scaled(lanes.load(lanes.along(first, number, row)), lanes.same(single), builder.load(total)), total)
-            one, two, three, four = (builder.load(total) for total in sums)
-            lanes.store(builder.fadd(builder.fadd(one, two), builder.fadd(three, four)), lanes.along(out, group.index, 4 * LANES))
-
-    return emitted(write, AT, AT, REAL, *[AT] * 6)

@@ -280,7 +280,7 @@ def test_both_coders_write_the_same_bytes() -> None:
 def test_symbols_of_a_latent_are_one_group_whatever_the_threads(fast: EncoderCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     """With escapes, which follow all of a group."""
     y, mean = (one(stream(1, 384, 4, 6, seed=seed)) * 40 for seed in (1, 2))
-    prior = networks.Prior(np.rint(mean), np.random.default_rng(0).uniform(-4, 2, mean.shape).astype(np.float32))
+    prior = networks.Prior(np.rint(mean), np.random.default_rng(0).integers(0, 37, mean.shape).astype(np.uint8))
     latent, payloads, made = fast.inter.latent, [], []
     for size in (384, 100, 1):
         monkeypatch.setattr(networks, "spread", lambda count, part, least, size=size: [part(k, min(k + size, count)) for k in range(0, count, size)][::-1])
