@@ -1,6 +1,6 @@
 """The training schedule of every preset, as rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ SCHEDULES = {
 }
 
 
-def select(preset: str, names: tuple[str, ...] = ()) -> tuple[Stage, ...]:
+def select(preset: str, names: tuple[str, ...] = (), batch: int | None = None, chain: int | None = None) -> tuple[Stage, ...]:
     """The stages of these names, or all if none is given, in the schedule's order; their shares are of the whole schedule's.
+
+    Batches have no more than `batch` chains, and chains no more than `chain` frames.
 
     Raises:
         ValueError: the schedule has no stage of that name.
@@ -53,4 +55,7 @@ def select(preset: str, names: tuple[str, ...] = ()) -> tuple[Stage, ...]:
     for name in names:
         if name not in known:
             raise ValueError(f"the schedule of {preset} has no stage {name!r}; its stages are {', '.join(known)}")
-    return tuple(stage for stage in stages if not names or stage.name in names)
+    return tuple(
+        replace(stage, batch=min(stage.batch, batch or stage.batch), length=min(stage.length, chain or stage.length))
+        for stage in stages if not names or stage.name in names
+    )  # fmt: skip

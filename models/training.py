@@ -75,6 +75,17 @@ class Settings:
     compiled: bool = False
     rate: float = 1.0  # learning rates in parts of the schedule's
     seed: int = 1
+    batch: int | None = None  # chains in a batch, at most
+    chain: int | None = None  # frames in a chain, at most
+
+    @property
+    def schedule(self) -> tuple[Stage, ...]:
+        """The stages to go through.
+
+        Raises:
+            ValueError: the preset's schedule has none of such a name.
+        """
+        return select(self.preset, self.stages, self.batch, self.chain)
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class Trainer:
         group: Group = ALONE,
     ):
         self.settings, self.clips, self.log, self.on_save, self.group = settings, clips, log, on_save, group
-        self.stages = select(settings.preset, settings.stages)
+        self.stages = settings.schedule
         self.originals: dict[str, Tensor] | None = None  # parameters of all but the enhancer, where these are kept
         if initial is not None and initial.preset == settings.preset and all(stage.only == ENHANCER for stage in self.stages):
             self.originals = {name: p for name, p in initial.parameters.items() if not name.startswith(ENHANCER)}

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
               help="Compile element-wise functions: a minute or two once, then about a fifth faster.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="Learning rates in parts of the schedule's; about 0.5 to go on from trained weights.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Chains of frames in a batch at most; about 4 to train base where there is no GPU.  [default: the schedule's]")
+@click.option("--chain", type=click.IntRange(1), metavar="N", help="Frames in a chain at most; shorter ones take less memory.  [default: the schedule's]")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of a new training's random numbers.")
 @click.option("--log", "log_file", type=click.Path(path_type=Path), metavar="FILE", help="Append the log to a file, too.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite an OUT that no checkpoint belongs to.")
@@ -53,6 +55,8 @@ def command(
     checkpoint: Path | None,
     compiled: bool,
     rate: float,
+    batch: int | None,
+    chain: int | None,
     seed: int,
     log_file: Path | None,
     overwrite: bool,
@@ -89,7 +93,7 @@ def command(
         log = stack.enter_context(_log(log_file)) if group.first else _silent
 
         chosen = tuple(name.strip() for name in stages.split(",") if name.strip())
-        settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, rate, seed)
+        settings = Settings(model, minutes, pause, checkpoint, place, chosen, compiled, rate, seed, batch, chain)
         try:
             trainer, publish = _prepare(settings, folder, target, begin, log, group)
         except ValueError as error:  # the models say in one sentence what does not fit
@@ -120,10 +124,9 @@ def _prepare(
     from models import card, weights
     from models.clips import Clips
     from models.machine import device_name
-    from models.schedule import select
     from models.training import Trainer
 
-    stages = select(settings.preset, settings.stages)  # a wrong name is told before the videos are read
+    stages = settings.schedule  # a wrong name is told before the videos are read
     clips = Clips(folder, settings.device, _progress_bar if group.first else None)
     log(f"{folder}: {clips.summary}")
     costs = card.complexity(settings.preset)

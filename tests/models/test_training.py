@@ -215,6 +215,12 @@ def test_only_some_stages(settings: Settings, clips: Clips) -> None:
         select("tiny", ("long",))
 
 
+def test_batches_and_chains_can_be_bounded(settings: Settings) -> None:
+    whole = [(stage.batch, stage.length) for stage in settings.schedule]
+    assert [(stage.batch, stage.length) for stage in replace(settings, batch=1, chain=2).schedule] == [(1, min(length, 2)) for _, length in whole]
+    assert [(stage.batch, stage.length) for stage in replace(settings, batch=100, chain=100).schedule] == whole
+
+
 def test_steps_that_are_not_finite_change_nothing(settings: Settings, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(settings, clips, silent)
     monkeypatch.setattr("models.training.distortion", lambda decoded, picture: decoded.y.mean((1, 2, 3)) * math.nan)
