@@ -45,11 +45,13 @@ SCHEDULES = {
 def select(preset: str, names: tuple[str, ...] = (), batch: int | None = None, chain: int | None = None) -> tuple[Stage, ...]:
     """The stages of these names, or all if none is given, in the schedule's order; their shares are of the whole schedule's.
 
-    Batches have no more than `batch` chains, and chains no more than `chain` frames.
+    Batches have no more than `batch` chains, and chains no more than `chain` frames, of which there must be 3: the enhancer learns on P-frames that have a next one.
 
     Raises:
-        ValueError: the schedule has no stage of that name.
+        ValueError: the schedule has no stage of that name, or chains are too short.
     """
+    if chain is not None and chain < 3:
+        raise ValueError(f"chains of {chain} frames are too short to learn from; give 3 or more")
     stages = SCHEDULES[preset]
     known = [stage.name for stage in stages]
     for name in names:

@@ -83,7 +83,7 @@ class Settings:
         """The stages to go through.
 
         Raises:
-            ValueError: the preset's schedule has none of such a name.
+            ValueError: the preset's schedule has none of such a name, or chains are too short.
         """
         return select(self.preset, self.stages, self.batch, self.chain)
 

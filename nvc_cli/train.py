@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="Learning rates in parts of the schedule's; about 0.5 to go on from trained weights.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Chains of frames in a batch at most; about 4 to train base where there is no GPU.  [default: the schedule's]")
-@click.option("--chain", type=click.IntRange(1), metavar="N", help="Frames in a chain at most; shorter ones take less memory.  [default: the schedule's]")
+@click.option("--chain", type=click.IntRange(3), metavar="N", help="Frames in a chain at most, 3 or more; shorter ones take less memory.  [default: the schedule's]")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of a new training's random numbers.")
 @click.option("--log", "log_file", type=click.Path(path_type=Path), metavar="FILE", help="Append the log to a file, too.")
 @click.option("-y", "--overwrite", is_flag=True, help="Overwrite an OUT that no checkpoint belongs to.")

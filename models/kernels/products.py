@@ -157,7 +157,7 @@ PIECE = 64
 
 def _plainly(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, words: ir.Value, out: ir.Value) -> None:
     """By whatever LLVM finds for sums of products of 16 bits in pairs (on x86 PMADDWD): eight columns of four rows at a time, whose two pairs of a word are added at the end."""
-    count, rows, columns = 16, 4, 8  # bytes of four columns
+    count, rows, columns = 16, 4, 8  # of bytes, four columns; and what is multiplied at a time
     bytes_, shorts, wide, sums_ = (ir.VectorType(kind, lanes) for kind, lanes in ((BYTE, count), (SHORT, count), (WORD, count), (WORD, count // 2)))
     line = 8 * PIECE  # bytes of a widened row
     room = builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(shorts, ROWS * line // 32)), ADDRESS)
@@ -180,7 +180,7 @@ def _plainly(builder: Builder, a: ir.Value, stride: ir.Value, weight: ir.Value, 
 
     with cgutils.for_range(builder, _number(ROWS * LINE // 32)) as each:
         builder.store(ir.Constant(sums_, [0] * 8), place(sums_, out, builder.mul(each.index, _number(32))), align=4)
-    with cgutils.for_range(builder, builder.lshr(builder.add(words, _number(PIECE - 1)), _number(6))) as piece:
+    with cgutils.for_range(builder, builder.udiv(builder.add(words, _number(PIECE - 1)), _number(PIECE))) as piece:
         first = builder.mul(piece.index, _number(PIECE))
         left = builder.sub(words, first)
         some = builder.select(builder.icmp_unsigned("<", left, _number(PIECE)), left, _number(PIECE))

@@ -138,8 +138,8 @@ def test_products_in_all_forms_of_this_machine(form: str) -> None:
         pytest.skip("this processor does not have it")
     multiply = multiplying(products.EMITTED[form])
     random = np.random.default_rng(1)
-    for depth, outputs in ((64, 32), (96, 32), (192, 64), (512, 32)):
-        weight = random.choice(np.array([-127, 127, 126, 1, 0], np.int8), (outputs, depth))
+    for depth, outputs in ((64, 32), (96, 32), (192, 64), (288, 32), (512, 32)):
+        weight = random.choice(np.array([-128, -127, 127, 126, 1, 0], np.int8), (outputs, depth))
         packed = products.packed(weight)
         a = random.choice(np.array([0, 255, 254, 1, 77], np.uint8), (products.ROWS, 4 * packed.shape[1]))
         out = np.zeros((outputs // products.COLUMNS, products.ROWS, products.COLUMNS), np.int32)

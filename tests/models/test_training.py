@@ -215,9 +215,12 @@ def test_only_some_stages(settings: Settings, clips: Clips) -> None:
         select("tiny", ("long",))
 
 
-def test_batches_and_chains_can_be_bounded(settings: Settings) -> None:
-    whole = [(stage.batch, stage.length) for stage in settings.schedule]
-    assert [(stage.batch, stage.length) for stage in replace(settings, batch=1, chain=2).schedule] == [(1, min(length, 2)) for _, length in whole]
+def test_batches_and_chains_can_be_bounded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "tiny", WHOLE["tiny"])
+    whole = [(stage.batch, stage.length) for stage in WHOLE["tiny"]]
+    assert [(stage.batch, stage.length) for stage in replace(settings, batch=1, chain=3).schedule] == [(1, min(length, 3)) for _, length in whole]
+    with pytest.raises(ValueError, match="chains of 2 frames are too short"):
+        replace(settings, chain=2).schedule
     assert [(stage.batch, stage.length) for stage in replace(settings, batch=100, chain=100).schedule] == whole
 
 
