@@ -84,9 +84,15 @@ class Parameters:
 
 
 class Stack:
-    """`models.blocks.Stack`: (H, W, C) -> (H, W, C)."""
+    """`models.blocks.Stack`: (H, W, C) -> (H, W, C).
+
+    Raises:
+        ValueError: loops do not take so many channels.
+    """
 
     def __init__(self, given: Parameters, name: str, channels: int, count: int):
+        if channels % products.COLUMNS:
+            raise ValueError(f"stacks of loops take channels that are a multiple of {products.COLUMNS}")
         self.gain, self.strength = (given.gains(f"{name}.{gains}", channels) for gains in ("gain", "strength"))
         half, self.parts = channels // 2, []
         for place in (f"{name}.body.{k}" for k in range(count)):

@@ -30,14 +30,18 @@ def _version() -> str:
 
 
 class Kernel:
-    """A function that is compiled for arguments of one kind, when it is called first."""
+    """A function that is compiled for arguments of one kind, when it is called first: by then all kernels of the modules that are loaded are, by several processes."""
 
     announce: Callable[[], None] | None = None
     """Called before anything is compiled that was not kept: it takes seconds."""
+    known: "list[Kernel]" = []
+    """All kernels of the modules that are loaded."""
 
     def __init__(self, function: Function, signature: str):
         self.function, self.signature = function, signature
+        self.shared = False  # whether other processes were asked for it
         self.__doc__ = function.__doc__
+        Kernel.known.append(self)
 
     def __call__(self, *arguments: Any) -> Any:
         return self.compiled(*arguments)
@@ -45,27 +49,45 @@ class Kernel:
     @cached_property
     def compiled(self) -> Function:
         """The function for the processor."""
-        return self._make()
-
-    def _make(self) -> Function:
         try:
-            self.function.__qualname__ = f"{self.function.__name__}_{_version()}"  # names the file
-            made = numba.njit(cache=True, nogil=True)(self.function)
-            kept = any(Path(str(made.stats.cache_path)).glob(f"*{self.function.__qualname__}-*.nbi"))
-            self._compile(made, kept)
+            if not self.is_kept:
+                self._say()
+                self._share()
+            made = self._keeping
+            made.compile(self.signature)
         except (OSError, RuntimeError):  # there is no folder to keep it in, or no space
+            self._say()
             made = numba.njit(nogil=True)(self.function)
-            self._compile(made, False)
+            made.compile(self.signature)
+        made.disable_compile()
         function: Function = made
         return function
 
-    def _compile(self, made: Any, kept: bool) -> None:
-        announce = Kernel.announce
-        if announce and not kept:
-            Kernel.announce = None
+    @property
+    def is_kept(self) -> bool:
+        """Whether it was compiled before.
+
+        Raises:
+            RuntimeError: there is no folder to keep it in.
+        """
+        return any(Path(str(self._keeping.stats.cache_path)).glob(f"*{self.function.__qualname__}-*.nbi"))
+
+    @cached_property
+    def _keeping(self) -> Any:
+        """What compiles it, and keeps the result."""
+        self.function.__qualname__ = f"{self.function.__name__}_{_version()}"  # names the file
+        return numba.njit(cache=True, nogil=True)(self.function)
+
+    def _say(self) -> None:
+        announce, Kernel.announce = Kernel.announce, None
+        if announce:
             announce()
-        made.compile(self.signature)
-        made.disable_compile()
+
+    def _share(self) -> None:
+        if not self.shared:
+            from models.kernels import compilation
+
+            compilation.share([kernel for kernel in Kernel.known if not kernel.shared and not kernel.is_kept])
 
 
 def kernel(signature: str) -> Callable[[Function], Kernel]:

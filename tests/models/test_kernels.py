@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -384,6 +387,7 @@ def test_errors_of_blocks_are_worth_the_same_bits(texture: Callable[..., Tensor]
 
 def test_what_is_kept_is_known_by_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A constant of another file is compiled in, so that what was kept before it changed must not be used."""
+    monkeypatch.setattr(Kernel, "known", [])
     module = tmp_path / "loops.py"
     module.write_text("FACTOR = 2\ndef times(x: int) -> int:\n    return FACTOR * x\n")
     results = []
@@ -396,6 +400,34 @@ def test_what_is_kept_is_known_by_the_sources(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.setattr(kernels, "_version", lambda version=version: version)
         results.append(kernel("i8(i8)")(loops.times)(7))
     assert results == [14, 14, 21]
+
+
+def test_kernels_are_compiled_by_several_processes(tmp_path: Path) -> None:
+    """All that are loaded, when the first is called; what another process cannot find is left to this one."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from models.kernels import Kernel, compilation, kernel, prices\n"
+        "from models.kernels.threads import use_threads\n"
+        "def double(x):\n"
+        "    return 2 * x\n"
+        "use_threads(3)\n"
+        "lost, compilation.LONGEST = kernel('i8(i8)')(double), ('double',)\n"
+        "prices.total.compiled\n"
+        "assert all(known.is_kept for known in Kernel.known if known is not lost)\n"
+        "print(lost(7))\n"
+    )
+    assert _compiling(tmp_path, str(program)) == "14\n"
+
+
+def test_a_process_compiles_what_it_is_told(tmp_path: Path) -> None:
+    assert _compiling(tmp_path, "-m", "models.kernels.compilation", said="models.kernels.prices total\nmodels.kernels.prices changes\n") == "\n\n"
+    assert len(list(tmp_path.rglob("*total*.nbi"))) == len(list(tmp_path.rglob("*changes*.nbi"))) == 1
+
+
+def _compiling(folder: Path, *arguments: str, said: str = "") -> str:
+    """What Python prints that keeps kernels in a folder."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, *arguments], input=said, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("cannot cache function: no locator available")])
@@ -411,6 +443,7 @@ def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monk
         return 2 * x
 
     monkeypatch.setattr(numba, "njit", full)
+    monkeypatch.setattr(Kernel, "known", [])
     monkeypatch.setattr(Kernel, "announce", lambda: announced.append(1))
     double = kernel("i8(i8)")(twice)
     assert not announced
