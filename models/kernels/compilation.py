@@ -45,6 +45,13 @@ def share(kernels: Sequence[Kernel]) -> None:
 
 
 def _helper() -> "Popen[str]":
+    """A process like this one.
+
+    Raises:
+        OSError: there can be none.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError("this is a program of its own, which Python is a part of")
     path = os.pathsep.join(place or os.getcwd() for place in sys.path)
     return Popen([sys.executable, "-m", __name__], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env={**os.environ, "PYTHONPATH": path})
 
