@@ -65,24 +65,19 @@ class Narrow:
         bias = integers.take(f"{name}.bias", np.int32, (outputs,)).astype(np.float32)
         reads = integers.take(f"{name}.reads", np.int8, (inputs,), COARSEST, -COARSEST)
         fraction = integers.take(f"{name}.fraction", np.int8, (outputs,), COARSEST, FINEST)
-        self.outputs, self.deep, self.halves, self.smallest = outputs, groups > 1, size == 2, 0 if relu else -128
+        self.outputs, self.deep, self.halves = outputs, groups > 1, size == 2
+        self.low = np.float32(0 if relu else -128)  # the smallest activation
         flat = weight.transpose(0, 2, 3, 1).reshape(outputs * size * size, -1).astype(np.float32)  # taps, then inputs
         rows = flat.reshape(outputs, -1)
         if (ACTIVATION * np.abs(rows).sum(1) + np.abs(bias) >= EXACT_SUM).any():
             raise RangeError("sums of a layer could reach 2^24")
         self.unit, self.scale = np.exp2(-fraction.astype(np.float32)), np.exp2(-reads.astype(np.float32))
-        self.weight, self.bias = rows, bias
         self.reads = padded(self.scale, LANES)
         if self.deep:
             self.packed = padded(rows.T, products.DEPTH)
         else:
             self.packed = products.packed(padded(flat, LANES).reshape(outputs, -1).astype(np.int8))
         self.added = bias + self.low * rows.sum(1)  # as bytes are not below zero
-
-    @property
-    def low(self) -> np.float32:
-        """The smallest activation."""
-        return np.float32(self.smallest)
 
     @cached_property
     def from_numbers(self) -> layers.Reader:
